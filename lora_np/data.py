@@ -1,0 +1,109 @@
+"""Text that every Python carries, a character tokenizer, batches; and a toy task whose answers can be checked."""
+
+import sysconfig
+from pathlib import Path
+from pydoc_data import topics
+
+import numpy as np
+
+ALPHABET = "\n" + "".join(map(chr, range(32, 127)))  # 96 characters: newline and printable ASCII
+
+
+def english():
+    """Python's own language reference as its help() shows it: about 465,000 characters of English."""
+    return clean("\n".join(topics.topics[name] for name in sorted(topics.topics)))
+
+
+def python_source():
+    """The top-level modules of the standard library, in order of name: some 4 million characters of Python."""
+    folder = Path(sysconfig.get_path("stdlib"))
+    return clean("\n".join(read(path) for path in sorted(folder.glob("*.py"))))
+
+
+def read(path):
+    """The text of a file of your own, UTF-8, to take the place of either corpus: clean(read(path))."""
+    return Path(path).read_text(encoding="utf-8", errors="replace")
+
+
+def clean(text):
+    """The text within ALPHABET: tabs become spaces, and any other character outside it a question mark."""
+    text = text.replace("\r\n", "\n").expandtabs(4)
+    table = {ord(c): "?" for c in set(text) - set(ALPHABET)}
+    return text.translate(table)
+
+
+class CharTokenizer:
+    """One token for each character of an alphabet; the id of a character is its place there."""
+
+    def __init__(self, alphabet=ALPHABET):
+        if not alphabet or len(set(alphabet)) < len(alphabet):
+            raise ValueError(f"CharTokenizer: the alphabet must hold each character once and at least one, got {alphabet[:40]!r}")
+        self.alphabet = alphabet
+        self._points = np.frombuffer(alphabet.encode("utf-32-le"), np.uint32)
+        self._order = np.argsort(self._points)
+
+    def __len__(self):
+        return len(self.alphabet)
+
+    def encode(self, text):
+        """The ids of a text: integers (len(text),). Raises ValueError for a character outside the alphabet."""
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        ids = self._order[np.searchsorted(self._points, points, sorter=self._order).clip(max=len(self) - 1)]
+        wrong = np.flatnonzero(self._points[ids] != points)
+        if len(wrong):
+            raise ValueError(f"encode: character {text[wrong[0]]!r} at position {wrong[0]} is not one of the {len(self)} "
+                             "of this tokenizer; use data.clean(text), or CharTokenizer(\"\".join(sorted(set(text))))")
+        return ids
+
+    def decode(self, ids):
+        """The text of integers (n,). Raises IndexError for an id outside the alphabet."""
+        ids = np.asarray(ids).ravel()
+        if ids.size and not 0 <= ids.min() <= ids.max() < len(self):
+            raise IndexError(f"decode: ids must be in 0 .. {len(self) - 1}, got {ids.min()} to {ids.max()}")
+        return "".join(self.alphabet[i] for i in ids)
+
+
+def split(ids, fraction=0.1):
+    """(train, validation): the last fraction of the ids is held out."""
+    cut = int(len(ids) * (1 - fraction))
+    return ids[:cut], ids[cut:]
+
+
+def batches(ids, batch, context, seed=0):
+    """An endless stream of (x, y), each (batch, context), from random places; y is x moved on by one."""
+    _check_length(ids, context)
+    rng = np.random.default_rng(seed)
+    offsets = np.arange(context)
+    while True:
+        at = rng.integers(0, len(ids) - context, (batch, 1)) + offsets
+        yield ids[at], ids[at + 1]
+
+
+def windows(ids, n, context):
+    """n evenly spaced (x, y) windows as one batch (n, context): the same ones each time, to validate on."""
+    _check_length(ids, context)
+    at = np.linspace(0, len(ids) - context - 1, n).astype(int)[:, None] + np.arange(context)
+    return ids[at], ids[at + 1]
+
+
+def _check_length(ids, context):
+    if len(ids) <= context:
+        raise ValueError(f"data: a text of {len(ids)} tokens is too short for windows of {context} and the token after; "
+                         "use a longer text or a smaller context")
+
+
+SORT_DIGITS, SORT_VOCABULARY, SORT_CONTEXT = 8, 11, 16  # the digits 0 to 9, and 10 for "now sort"
+
+
+def sorting(batch, seed=0, descending=False):
+    """An endless stream of (x, y): eight digits, the mark 10, and the digits in order, to be completed.
+
+    x: (batch, 16), the digits, the mark and the first seven of the answer. y: (batch, 8), the answer: it
+    is to be predicted at the last eight positions of x.
+    """
+    rng = np.random.default_rng(seed)
+    while True:
+        digits = rng.integers(0, 10, (batch, SORT_DIGITS))
+        answer = np.sort(digits, axis=1)[:, ::-1 if descending else 1]
+        x = np.concatenate([digits, np.full((batch, 1), 10), answer[:, :-1]], axis=1)
+        yield x, answer

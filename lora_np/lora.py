@@ -1,0 +1,184 @@
+"""LoRA, low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): freeze W0, train only B and A.
+
+    h = W0 x + (alpha / r) B A x        W0: (d, k), B: (d, r), A: (r, k), r far below d and k
+
+The parameters of an adapted layer "….q_proj" are "….q_proj.weight" and "….q_proj.bias", frozen, under
+the names they always had, and "….q_proj.lora_A" and "….q_proj.lora_B".
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import ops
+from .graph import grad_enabled
+from .nn import Dropout, Linear, Module, parameter
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """What to adapt and how; the field names are those of PEFT's LoraConfig.
+
+    r: the rank of the update. lora_alpha: the update is scaled by lora_alpha / r, or by
+    lora_alpha / sqrt(r) with use_rslora (Kalajdzievski 2023). target_modules: names of Linear layers,
+    each the last part of a path ("q_proj": in every layer) or a whole path. lora_dropout: in [0, 1), on
+    the input of A. seed: for A and dropout.
+    """
+
+    r: int = 8
+    lora_alpha: float = 8
+    target_modules: tuple = ("q_proj", "v_proj")
+    lora_dropout: float = 0.0
+    use_rslora: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        if not isinstance(self.r, (int, np.integer)) or self.r < 1:
+            raise ValueError(f"LoraConfig: r must be a whole number of at least 1, got {self.r!r}")
+        if not self.lora_alpha >= 0:
+            raise ValueError(f"LoraConfig: lora_alpha must not be negative, got {self.lora_alpha}")
+        if not 0 <= self.lora_dropout < 1:
+            raise ValueError(f"LoraConfig: lora_dropout must be in [0, 1), got {self.lora_dropout}")
+        names = (self.target_modules,) if isinstance(self.target_modules, str) else tuple(self.target_modules)
+        object.__setattr__(self, "target_modules", names)
+
+    @property
+    def scaling(self):
+        """alpha / r, or alpha / sqrt(r) with use_rslora."""
+        return self.lora_alpha / (self.r ** 0.5 if self.use_rslora else self.r)
+
+
+class LoraLinear(Module):
+    """A Linear layer whose weight W0 (d, k) stays frozen, beside a trainable update of rank r (section 4.1).
+
+    lora_A: (r, k), from U(-1/sqrt(k), 1/sqrt(k)). lora_B: (d, r), zeros, so that training starts from the
+    base's own output. Raises ValueError where r > min(d, k).
+    """
+
+    def __init__(self, base, config, rng=None):
+        d, k = base.weight.shape
+        _check_rank(base, config)
+        rng = rng or np.random.default_rng(config.seed)
+        self.weight, self.bias, self._base = base.weight, base.bias, base
+        self.lora_A = parameter(rng.uniform(-k ** -0.5, k ** -0.5, (config.r, k)), base.weight.dtype)
+        self.lora_B = parameter(np.zeros((d, config.r)), base.weight.dtype)
+        self.lora_dropout = Dropout(config.lora_dropout, rng)
+        self.scaling = config.scaling
+        self._w0 = None  # while merged: the array of W0, kept so that unmerge gives back its very bits
+        for t in base.parameters():
+            t.requires_grad = False
+
+    def forward(self, x):
+        """x (..., k) to h (..., d). Raises RuntimeError when it is trained while merged."""
+        if self.merged:
+            if self.training and grad_enabled.get():
+                raise RuntimeError("LoraLinear: merged, so A and B are not used and would get no gradient; call "
+                                   "unmerge(model) to go on training, or model.eval() to use it as it is")
+            return ops.linear(x, self.weight, self.bias)
+        u = ops.linear(self.lora_dropout(x), self.lora_A) * self.scaling  # (..., r): scaled here, where it is small
+        return ops.linear(u, self.lora_B, ops.linear(x, self.weight, self.bias))
+
+    def delta(self):
+        """The update (alpha / r) B A, an array (d, k)."""
+        return self.scaling * (self.lora_B.data @ self.lora_A.data)
+
+    @property
+    def merged(self):
+        """Whether weight holds W0 + (alpha / r) B A."""
+        return self._w0 is not None
+
+    def merge(self):
+        """Add the update to the weight; merging twice is merging once."""
+        if not self.merged:
+            self._w0 = self.weight.data
+            self.weight.data = self._w0 + self.delta()
+
+    def unmerge(self):
+        """Give the weight the bits of W0 back."""
+        if self.merged:
+            self.weight.data, self._w0 = self._w0, None
+
+
+def _check_rank(linear, config):
+    d, k = linear.weight.shape
+    if config.r > min(d, k):
+        raise ValueError(f"LoraLinear: r={config.r} is more than min(d, k)={min(d, k)} of a weight {(d, k)}; "
+                         "B A can have no higher rank than that")
+
+
+def lora_layers(model):
+    """{path: LoraLinear} of a model. Raises ValueError where there is none."""
+    layers = {path: m for path, m in model.named_modules() if isinstance(m, LoraLinear)}
+    if not layers:
+        raise ValueError("no LoRA layers in this model; call add_lora(model, LoraConfig()) first")
+    return layers
+
+
+def add_lora(model, config):
+    """Freeze the model and put a LoraLinear in the place of each targeted Linear. Returns their paths.
+
+    Whatever the model held is frozen; exactly the new lora_A and lora_B are trainable. Raises ValueError
+    for a target that names no Linear layer or a rank too high for one, and changes nothing then.
+    """
+    modules = dict(model.named_modules())
+    linear = {path: m for path, m in modules.items() if isinstance(m, Linear)}
+    adapted = [path for path, m in modules.items() if isinstance(m, LoraLinear)]
+    if adapted:
+        raise ValueError(f"add_lora: this model has LoRA layers already ({adapted[0]}, …); call remove(model) first")
+    for target in config.target_modules:
+        if not any(target in (path, path.split(".")[-1]) for path in linear):
+            names = sorted({path.split(".")[-1] for path in linear})
+            raise ValueError(f"add_lora: target {target!r} names no Linear layer; there are {', '.join(names)} "
+                             f"(in every layer), or whole paths such as {next(iter(linear), 'none')!r}")
+    chosen = [path for path in linear if path in config.target_modules or path.split(".")[-1] in config.target_modules]
+    for path in chosen:
+        _check_rank(linear[path], config)
+    rng = np.random.default_rng(config.seed)
+    layers = {path: LoraLinear(linear[path], config, rng) for path in chosen}
+    model.freeze()
+    for path, layer in layers.items():
+        _replace(model, path, layer)
+    return chosen
+
+
+def _replace(model, path, module):
+    """Put a module at a path such as layers.0.self_attn.q_proj."""
+    *parents, name = path.split(".")
+    for part in parents:
+        model = model[int(part)] if isinstance(model, list) else getattr(model, part)
+    if isinstance(model, list):
+        model[int(name)] = module
+    else:
+        setattr(model, name, module)
+
+
+def merge(model):
+    """Add every update to its weight: the model then computes what a plain one does, at its cost."""
+    for layer in lora_layers(model).values():
+        layer.merge()
+
+
+def unmerge(model):
+    """Take every update out again: W0 is then what it was, bit for bit."""
+    for layer in lora_layers(model).values():
+        layer.unmerge()
+
+
+def remove(model):
+    """Put plain Linear layers back. A merged layer keeps its merged weight; else the update is dropped.
+
+    All parameters stay frozen; set requires_grad to train them.
+    """
+    for path, layer in lora_layers(model).items():
+        _replace(model, path, layer._base)
+
+
+def count_parameters(model):
+    """(trainable, all), in numbers; a Tensor in two places counts once."""
+    return sum(t.size for t in model.trainable()), sum(t.size for t in model.parameters())
+
+
+def trainable_summary(model):
+    """One line in PEFT's words: trainable params: 512 || all params: 6,208 || trainable%: 8.2474"""
+    trainable, total = count_parameters(model)
+    return f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {100 * trainable / total:.4f}"

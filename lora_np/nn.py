@@ -1,0 +1,137 @@
+"""Modules: layers that own their parameters. A parameter is any Tensor that a Module holds."""
+
+import numpy as np
+
+from . import ops
+from .tensor import Tensor
+
+
+class Module:
+    """A layer or a model. Its parameters and submodules are found in its attributes (and in lists of
+    Modules), in the order of assignment; their names are the paths there: "layers.0.self_attn.q_proj.weight".
+    An attribute whose name starts with an underscore is private and not looked at.
+    """
+
+    training = True
+
+    def __call__(self, *args, **options):
+        return self.forward(*args, **options)
+
+    def children(self):
+        """(name, Module) for each direct submodule."""
+        for name, value in vars(self).items():
+            if name.startswith("_"):
+                continue
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, list):
+                yield from ((f"{name}.{i}", m) for i, m in enumerate(value) if isinstance(m, Module))
+
+    def named_modules(self, prefix=""):
+        """(path, Module) for this module (path "") and all below it."""
+        yield prefix, self
+        for name, child in self.children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def named_parameters(self):
+        """(name, Tensor) for each parameter, frozen or not, each Tensor once."""
+        seen = set()
+        for path, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Tensor) and not name.startswith("_") and id(value) not in seen:
+                    seen.add(id(value))
+                    yield f"{path}.{name}" if path else name, value
+
+    def parameters(self):
+        """All parameters, frozen or not."""
+        return [t for _, t in self.named_parameters()]
+
+    def trainable(self):
+        """The parameters that require a gradient: what an optimizer takes."""
+        return [t for t in self.parameters() if t.requires_grad]
+
+    def freeze(self):
+        """No parameter here is trained any more: no gradient of it is computed. Returns self."""
+        for t in self.parameters():
+            t.requires_grad = False
+        return self
+
+    def train(self, mode=True):
+        """Training mode (dropout is active) here and in all submodules. Returns self."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self):
+        """Evaluation mode (no dropout). Returns self."""
+        return self.train(False)
+
+    def state_dict(self):
+        """{name: array}. The arrays are read-only and never change: this is a snapshot without a copy."""
+        return {name: t.data for name, t in self.named_parameters()}
+
+    def load_state_dict(self, state):
+        """Give every parameter the array of its name. Strict: raises ValueError that lists each missing,
+        unexpected or wrong-shaped name, and then changes nothing."""
+        own = dict(self.named_parameters())
+        problems = [f"missing: {name}" for name in own if name not in state]
+        problems += [f"unexpected: {name}" for name in state if name not in own]
+        problems += [f"wrong shape: {name} is {np.shape(state[name])}, expected {t.shape}"
+                     for name, t in own.items() if name in state and np.shape(state[name]) != t.shape]
+        if problems:
+            raise ValueError("load_state_dict: nothing was loaded\n  " + "\n  ".join(problems))
+        for name, t in own.items():
+            t.data = state[name]
+
+
+def parameter(array, dtype):
+    """A trainable Tensor. Arrays are drawn in float64 first, so that both precisions start alike."""
+    return Tensor(np.asarray(array, dtype), requires_grad=True)
+
+
+class Linear(Module):
+    """y = x W^T + b. weight: (d_out, d_in), from U(-1/sqrt(d_in), 1/sqrt(d_in)). bias: (d_out,), zeros."""
+
+    def __init__(self, d_in, d_out, bias=True, rng=None, dtype=np.float64):
+        rng = rng or np.random.default_rng(0)
+        bound = d_in ** -0.5
+        self.weight = parameter(rng.uniform(-bound, bound, (d_out, d_in)), dtype)
+        self.bias = parameter(np.zeros(d_out), dtype) if bias else None
+
+    def forward(self, x):
+        return ops.linear(x, self.weight, self.bias)
+
+
+class Embedding(Module):
+    """A table of n vectors of size d, from N(0, 0.02^2): ids (...) give (..., d)."""
+
+    def __init__(self, n, d, rng=None, dtype=np.float64):
+        rng = rng or np.random.default_rng(0)
+        self.weight = parameter(rng.normal(0, 0.02, (n, d)), dtype)
+
+    def forward(self, ids):
+        return ops.embedding(self.weight, ids)
+
+
+class LayerNorm(Module):
+    """Mean 0 and variance 1 over the last axis of size d, then scaled by weight and shifted by bias."""
+
+    def __init__(self, d, dtype=np.float64):
+        self.weight = parameter(np.ones(d), dtype)
+        self.bias = parameter(np.zeros(d), dtype)
+
+    def forward(self, x):
+        return ops.layer_norm(x, self.weight, self.bias)
+
+
+class Dropout(Module):
+    """In training, sets each element to 0 with probability p and scales the rest; in evaluation, nothing."""
+
+    def __init__(self, p, rng=None):
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p must be in [0, 1), got {p}")
+        self.p = p
+        self.rng = rng or np.random.default_rng(0)
+
+    def forward(self, x):
+        return ops.dropout(x, self.p, self.rng) if self.training and self.p else x

@@ -1,0 +1,28 @@
+"""Every differentiable operation, as a function of Tensors (numbers and arrays are taken as constants).
+
+Each is written the same way: the docstring holds the formula of the value y and of the gradient of
+each operand (da is dL/da, g is dL/dy), then the code computes the value and gives `node` one vjp per
+operand. The tape prints those formulas and the tests evaluate them, so they cannot drift from the code.
+
+elementwise.py   add sub mul div neg pow exp log sqrt tanh relu gelu where
+arrays.py        matmul sum mean max reshape transpose getitem concatenate
+fused.py         linear embedding softmax log_softmax cross_entropy layer_norm dropout causal_attention
+"""
+
+from .arrays import concatenate, getitem, matmul, max, mean, reshape, sum, transpose
+from .elementwise import add, div, exp, gelu, log, mul, neg, pow, relu, sqrt, sub, tanh, where
+from .fused import (
+    causal_attention,
+    cross_entropy,
+    dropout,
+    embedding,
+    layer_norm,
+    linear,
+    log_softmax,
+    softmax,
+)
+
+__all__ = ["add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "tanh", "relu", "gelu", "where",
+           "matmul", "sum", "mean", "max", "reshape", "transpose", "getitem", "concatenate",
+           "linear", "embedding", "softmax", "log_softmax", "cross_entropy", "layer_norm", "dropout",
+           "causal_attention"]

@@ -1,0 +1,211 @@
+"""Operations on whole arrays: products, reductions, and moving elements about."""
+
+import math
+
+import numpy as np
+
+from ..tensor import Tensor, as_tensor, node, operation
+
+
+@operation
+def matmul(a, b):
+    """Matrix product, as np.matmul: vectors, matrices, or stacks of matrices that broadcast.
+
+    a: (..., m, n) or (n,). b: (..., n, p) or (n,). Gives (..., m, p), less the axis that a vector lacks.
+    Raises ValueError where the inner sizes differ.
+
+    y = a @ b
+    da = g @ b.T
+    db = a.T @ g
+    """
+    a, b = as_tensor(a), as_tensor(b)
+    x, y = a.data, b.data
+    if not x.ndim or not y.ndim:
+        raise ValueError(f"matmul: {x.shape} @ {y.shape}: a single number has no matrix product; did you mean a * b?")
+    try:
+        value = x @ y
+    except ValueError:
+        raise ValueError(_product_advice(x, y)) from None
+    row, column = x.ndim == 1, y.ndim == 1  # a vector on the left is a row, on the right a column
+    rows, columns = x[None] if row else x, y[:, None] if column else y
+
+    def whole(g):  # (..., m, p): g with the axes put back that vectors lack
+        g = g[..., None] if column else g
+        return g[..., None, :] if row else g
+
+    def to_b(g):
+        d = rows.swapaxes(-1, -2) @ whole(g)
+        return d[..., 0] if column else d
+
+    return node("matmul", value, (a, lambda g: whole(g) @ columns.swapaxes(-1, -2)), (b, to_b))
+
+
+def _product_advice(x, y):
+    n, m = x.shape[-1], y.shape[0 if y.ndim == 1 else -2]
+    if n == m:
+        return f"matmul: {x.shape} @ {y.shape}: the stacks {x.shape[:-2]} and {y.shape[:-2]} do not broadcast"
+    text = f"matmul: {x.shape} @ {y.shape}: inner sizes {n} and {m} differ"
+    if x.ndim == y.ndim == 2:
+        for fits, advice in ((x.shape[0] == m, "a.T @ b"), (n == y.shape[1], "a @ b.T"), (x.shape[0] == y.shape[1], "b @ a")):
+            if fits:
+                return f"{text}; did you mean {advice}?"
+    return f"{text}; the last size of a must equal the {'only' if y.ndim == 1 else 'last but one'} of b"
+
+
+@operation
+def sum(a, axis=None, keepdims=False):
+    """Sum over all elements, over one axis (negative counts from the end) or over a tuple of axes.
+
+    y = sum(a, axis)
+    da = g, repeated along the axes that were summed
+    """
+    a = as_tensor(a)
+    axes = _axes("sum", a, axis)
+    shape = a.shape
+    return node("sum", a.data.sum(axis=axes, keepdims=keepdims),
+                (a, lambda g: np.broadcast_to(_kept(g, axes, shape), shape)))
+
+
+@operation
+def mean(a, axis=None, keepdims=False):
+    """Mean over all elements, one axis or a tuple of axes. Raises ValueError over no elements.
+
+    y = sum(a, axis) / n
+    da = g / n, repeated along the axes that were averaged
+    """
+    a = as_tensor(a)
+    axes = _axes("mean", a, axis)
+    shape = a.shape
+    n = math.prod(shape[i] for i in axes)
+    if n == 0:
+        raise ValueError(f"mean: shape {shape} has no elements along axis {axis}; the mean of nothing is undefined")
+    return node("mean", a.data.mean(axis=axes, keepdims=keepdims),
+                (a, lambda g: np.broadcast_to(_kept(g, axes, shape) / n, shape)))
+
+
+@operation
+def max(a, axis=None, keepdims=False):
+    """Largest element, over all, one axis or a tuple of axes. Elements that tie share the gradient evenly.
+
+    y = max(a, axis)
+    da = g * (a == y) / sum(a == y)
+    """
+    a = as_tensor(a)
+    axes = _axes("max", a, axis)
+    x = a.data
+    if 0 in (x.shape[i] for i in axes):
+        raise ValueError(f"max: shape {x.shape} has no elements along axis {axis}; the largest of nothing is undefined")
+    value = x.max(axis=axes, keepdims=keepdims)
+
+    def to_a(g):
+        ties = x == _kept(value, axes, x.shape)
+        return ties * (_kept(g, axes, x.shape) / ties.sum(axis=axes, keepdims=True, dtype=g.dtype))
+
+    return node("max", value, (a, to_a))
+
+
+def _axes(name, a, axis):
+    """axis as a tuple of axes counted from 0. Raises ValueError where there is no such axis."""
+    axes = range(a.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    for i in axes:
+        if not isinstance(i, (int, np.integer)):
+            raise TypeError(f"{name}: axis must be None, an integer or a tuple of integers, got {axis!r}")
+        if not -a.ndim <= i < a.ndim:
+            raise ValueError(f"{name}: axis {i} is out of range for shape {a.shape}; "
+                             + (f"use {-a.ndim} to {a.ndim - 1}" if a.ndim else "a single number has no axes"))
+    axes = tuple(int(i) % a.ndim for i in axes)
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"{name}: axis {axis} names the same axis of shape {a.shape} twice")
+    return axes
+
+
+def _kept(g, axes, shape):
+    """g with size 1 at the axes that a reduction took away, so that it broadcasts against the operand."""
+    return np.reshape(g, tuple(1 if i in axes else n for i, n in enumerate(shape)))
+
+
+@operation
+def reshape(a, *shape):
+    """The same elements in another shape, in row-major order; one size may be -1.
+
+    y = reshape(a, shape)
+    da = reshape(g, a.shape)
+    """
+    a = as_tensor(a)
+    shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
+    try:
+        value = a.data.reshape(shape)
+    except ValueError:
+        raise ValueError(f"reshape: shape {a.shape} has {a.size} elements; {tuple(shape)} does not hold as many") from None
+    before = a.shape
+    return node("reshape", value, (a, lambda g: g.reshape(before)))
+
+
+@operation
+def transpose(a, *axes):
+    """The axes in another order: axis i of the result is axis axes[i] of a. Without axes: reversed.
+
+    y = transpose(a, axes)
+    da = transpose(g, inverse(axes))
+    """
+    a = as_tensor(a)
+    axes = tuple(axes[0]) if len(axes) == 1 and not isinstance(axes[0], (int, np.integer)) else axes
+    order = _axes("transpose", a, axes or tuple(range(a.ndim))[::-1])
+    if len(order) != a.ndim:
+        raise ValueError(f"transpose: shape {a.shape} has {a.ndim} axes, got an order for {len(order)}: {axes}")
+    inverse = np.argsort(order)  # for a cycle of three axes the way back is another one than the way there
+    return node("transpose", a.data.transpose(order), (a, lambda g: g.transpose(inverse)))
+
+
+@operation
+def getitem(a, index):
+    """a[index], with slices, integers, integer arrays, boolean masks, None and Ellipsis, as in NumPy.
+
+    An element that was taken twice gets both gradients.
+
+    y = a[index]
+    da = zeros, with g added at index
+    """
+    a = as_tensor(a)
+    parts = index if isinstance(index, tuple) else (index,)
+    parts = tuple(np.array(p) if isinstance(p, (list, np.ndarray, Tensor)) else p for p in parts)
+    try:
+        value = a.data[parts]
+    except IndexError as error:
+        raise IndexError(f"getitem: shape {a.shape} has no [{index}]: {error}") from None
+    shape = a.shape
+    repeats = any(isinstance(p, np.ndarray) and p.dtype != bool for p in parts)
+
+    def to_a(g):
+        d = np.zeros(shape, g.dtype)
+        if repeats:
+            np.add.at(d, parts, g)  # d[parts] += g would add only one of several g for the same element
+        else:
+            d[parts] = g
+        return d
+
+    return node("getitem", value, (a, to_a))
+
+
+@operation
+def concatenate(tensors, axis=0):
+    """Join along an axis that exists. All other sizes must be equal.
+
+    y = concatenate(tensors, axis)
+    dtensors = split(g, axis)
+    """
+    tensors = [as_tensor(t) for t in tensors]
+    if not tensors:
+        raise ValueError("concatenate: got no tensors; expected at least one")
+    shapes = [t.shape for t in tensors]
+    (axis,) = _axes("concatenate", tensors[0], (axis,))
+    if any(s[:axis] + s[axis + 1:] != shapes[0][:axis] + shapes[0][axis + 1:] for s in shapes):
+        raise ValueError(f"concatenate: shapes {', '.join(map(str, shapes))} differ beside axis {axis}")
+    ends = np.cumsum([s[axis] for s in shapes])
+    before = (slice(None),) * axis
+
+    def part(start, end):
+        return lambda g: g[(*before, slice(start, end))]
+
+    edges = [(t, part(end - s[axis], end)) for t, s, end in zip(tensors, shapes, ends, strict=True)]
+    return node("concatenate", np.concatenate([t.data for t in tensors], axis), *edges)

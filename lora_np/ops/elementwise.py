@@ -1,0 +1,205 @@
+"""Operations that act on each element by itself. Two operands are broadcast against each other as in
+NumPy; a vjp may then return a gradient of the broadcast shape, and backward sums it down."""
+
+import numpy as np
+
+from ..tensor import as_tensor, node, operation
+
+
+def _operands(a, b):
+    """Both operands as Tensors. A single number takes the other's precision."""
+    return as_tensor(a, like=b), as_tensor(b, like=a)
+
+
+def _broadcast(name, function, *arrays):
+    """function(*arrays), with an error that speaks of shapes when they do not broadcast."""
+    try:
+        return function(*arrays)
+    except ValueError:
+        shapes = " and ".join(str(x.shape) for x in arrays)
+        raise ValueError(f"{name}: shapes {shapes} do not broadcast: aligned at the right, two sizes must be "
+                         "equal or one of them 1. Reshape, or index with None to add an axis") from None
+
+
+@operation
+def add(a, b):
+    """Sum, with broadcasting.
+
+    y = a + b
+    da = g
+    db = g
+    """
+    a, b = _operands(a, b)
+    return node("add", _broadcast("add", np.add, a.data, b.data), (a, lambda g: g), (b, lambda g: g))
+
+
+@operation
+def sub(a, b):
+    """Difference, with broadcasting.
+
+    y = a - b
+    da = g
+    db = -g
+    """
+    a, b = _operands(a, b)
+    return node("sub", _broadcast("sub", np.subtract, a.data, b.data), (a, lambda g: g), (b, lambda g: -g))
+
+
+@operation
+def mul(a, b):
+    """Product, elementwise with broadcasting.
+
+    y = a * b
+    da = g * b
+    db = g * a
+    """
+    a, b = _operands(a, b)
+    x, y = a.data, b.data
+    return node("mul", _broadcast("mul", np.multiply, x, y),
+                (a, lambda g: g * y),
+                (b, lambda g: g * x))
+
+
+@operation
+def div(a, b):
+    """Quotient, with broadcasting. Division by zero gives inf or nan and NumPy's warning.
+
+    y = a / b
+    da = g / b
+    db = -g * a / b**2
+    """
+    a, b = _operands(a, b)
+    x, y = a.data, b.data
+    value = _broadcast("div", np.divide, x, y)
+    return node("div", value,
+                (a, lambda g: g / y),
+                (b, lambda g: -g * value / y))
+
+
+@operation
+def neg(a):
+    """Minus a.
+
+    y = -a
+    da = -g
+    """
+    a = as_tensor(a)
+    return node("neg", -a.data, (a, lambda g: -g))
+
+
+@operation
+def pow(a, b):
+    """Power, with broadcasting. b is a number or a Tensor; only where a >= 0 has b a gradient.
+
+    At the edges: a ** 0 has slope 0 in a, also at a = 0; and 0 ** b has slope 0 in b.
+
+    y = a ** b
+    da = g * b * a ** (b - 1)
+    db = g * y * log(a)
+    """
+    a, b = _operands(a, b)
+    x, n = a.data, b.data
+    # A 0-d exponent goes in as a number: NumPy squares and takes roots faster than it raises to a power.
+    value = x ** n.item() if n.ndim == 0 else _broadcast("pow", np.power, x, n)
+
+    def slope(g):
+        down = np.where(n == 0, 1, n - 1)  # for n = 0 any finite power will do: n times it is 0
+        return g * (n * (x ** down.item() if n.ndim == 0 else x ** down))
+
+    return node("pow", value, (a, slope), (b, lambda g: g * value * np.log(np.where(x == 0, 1, x))))
+
+
+@operation
+def exp(a):
+    """Exponential. Overflows to inf above 709 in float64, 88 in float32.
+
+    y = exp(a)
+    da = g * y
+    """
+    a = as_tensor(a)
+    y = np.exp(a.data)
+    return node("exp", y, (a, lambda g: g * y))
+
+
+@operation
+def log(a):
+    """Natural logarithm. log(0) is -inf, log of a negative number nan, with NumPy's warning.
+
+    y = log(a)
+    da = g / a
+    """
+    a = as_tensor(a)
+    x = a.data
+    return node("log", np.log(x), (a, lambda g: g / x))
+
+
+@operation
+def sqrt(a):
+    """Square root. The slope at 0 is inf.
+
+    y = sqrt(a)
+    da = g / (2 * y)
+    """
+    a = as_tensor(a)
+    y = np.sqrt(a.data)
+    return node("sqrt", y, (a, lambda g: g / (2 * y)))
+
+
+@operation
+def tanh(a):
+    """Hyperbolic tangent.
+
+    y = tanh(a)
+    da = g * (1 - y**2)
+    """
+    a = as_tensor(a)
+    y = np.tanh(a.data)
+    return node("tanh", y, (a, lambda g: g * (1 - y * y)))
+
+
+@operation
+def relu(a):
+    """Rectified linear unit; its slope at 0 is taken as 0.
+
+    y = maximum(a, 0)
+    da = g * (a > 0)
+    """
+    a = as_tensor(a)
+    positive = a.data > 0  # one byte an element; multiplying by it is much faster than indexing with it
+    return node("relu", np.maximum(a.data, 0), (a, lambda g: g * positive))
+
+
+@operation
+def gelu(a):
+    """Gaussian error linear unit, in the tanh form that GPT-2 uses (Hendrycks and Gimpel 2016, section 2).
+
+    t = tanh(sqrt(2 / pi) * (a + 0.044715 * a**3))
+    y = a / 2 * (1 + t)
+    da = g * ((1 + t) / 2 + a / 2 * (1 - t**2) * sqrt(2 / pi) * (1 + 0.134145 * a**2))
+    """
+    a = as_tensor(a)
+    x = a.data
+    c = (2 / np.pi) ** 0.5  # a Python float: an np.float64 here would turn float32 into float64
+    t = np.tanh(c * (x + 0.044715 * x * x * x))  # x * x * x: x**3 would cost more than all the rest
+
+    def slope(g):
+        return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 0.134145 * x * x))
+
+    return node("gelu", 0.5 * x * (1 + t), (a, slope))
+
+
+@operation
+def where(condition, a, b):
+    """a where the condition holds, b elsewhere, with broadcasting. The condition has no gradient.
+
+    The side that was not chosen gets exactly 0, even where its own value is nan.
+
+    y = where(condition, a, b)
+    da = where(condition, g, 0)
+    db = where(condition, 0, g)
+    """
+    a, b = _operands(a, b)
+    chosen = np.array(condition, dtype=bool)
+    return node("where", _broadcast("where", np.where, chosen, a.data, b.data),
+                (a, lambda g: np.where(chosen, g, 0)),
+                (b, lambda g: np.where(chosen, 0, g)))

@@ -1,0 +1,142 @@
+"""Optimizers, learning-rate schedules and gradient clipping.
+
+A step gives each parameter a new array and writes to none: a graph recorded before the step still
+holds the numbers that it was computed from.
+"""
+
+import math
+
+import numpy as np
+
+from .tensor import Tensor
+
+CHUNK = 1 << 16  # elements updated at a time: few enough to stay in the processor's cache throughout
+
+
+class Optimizer:
+    """What SGD and AdamW share: the parameters, their learning rate, and one flat array of gradients.
+
+    Raises ValueError for no parameters or a negative setting, TypeError for a frozen parameter.
+    """
+
+    weight_decay = 0.0
+
+    def __init__(self, parameters, lr, **settings):
+        self.parameters = list(parameters)
+        name = type(self).__name__
+        if not self.parameters:
+            raise ValueError(f"{name}: got no parameters to train; pass model.trainable()")
+        for i, p in enumerate(self.parameters):
+            if not isinstance(p, Tensor) or not p.requires_grad:
+                raise TypeError(f"{name}: parameter {i} {f'of shape {p.shape} is frozen' if isinstance(p, Tensor) else repr(p)}; "
+                                "pass model.trainable(), which leaves frozen ones out")
+        if len({id(p) for p in self.parameters}) < len(self.parameters):
+            raise ValueError(f"{name}: the same parameter was given twice, and would be moved twice a step")
+        for key, value in {"lr": lr, **settings}.items():
+            if not value >= 0:
+                raise ValueError(f"{name}: {key} must not be negative, got {value}")
+        self.lr, self.steps = lr, np.zeros(len(self.parameters), int)
+        # One flat array holds all gradients: the update is then a few long operations instead of a
+        # dozen short ones for each parameter. `pieces` are its parts, in the shapes of the parameters.
+        ends = np.cumsum([p.size for p in self.parameters])
+        self.spans = [slice(end - p.size, end) for p, end in zip(self.parameters, ends, strict=True)]
+        self.flat = np.zeros(ends[-1], np.result_type(*(p.dtype for p in self.parameters)))
+        self.pieces = [self.flat[s].reshape(p.shape) for s, p in zip(self.spans, self.parameters, strict=True)]
+
+    def zero_grad(self):
+        """Forget all gradients; without it, the next backward adds to them."""
+        for p in self.parameters:
+            p.grad = None
+
+    def step(self):
+        """Move every parameter that has a gradient. Raises RuntimeError where none has one."""
+        reached = [i for i, p in enumerate(self.parameters) if p.grad is not None]
+        if not reached:
+            raise RuntimeError(f"{type(self).__name__}.step: no parameter has a gradient; call loss.backward() first")
+        for i in reached:
+            self.pieces[i][...] = self.parameters[i].grad
+        self.steps[reached] += 1
+        if len(reached) == len(self.parameters) and (self.steps == self.steps[0]).all():
+            for i in range(0, len(self.flat), CHUNK):
+                self.update(slice(i, i + CHUNK), self.steps[0])
+        else:
+            for i in reached:
+                self.update(self.spans[i], self.steps[i])
+        for i in reached:
+            p = self.parameters[i]
+            p._adopt(p.data * (1 - self.lr * self.weight_decay) - self.pieces[i] if self.weight_decay else p.data - self.pieces[i])
+
+    def update(self, span, t):
+        """Turn the gradients in self.flat[span] into the amounts to subtract, at their step t = 1, 2, …"""
+        raise NotImplementedError
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent: v = momentum * v + g, then p = p - lr * v."""
+
+    def __init__(self, parameters, lr, momentum=0.0):
+        super().__init__(parameters, lr, momentum=momentum)
+        self.momentum, self.v = momentum, np.zeros_like(self.flat)
+
+    def update(self, span, t):
+        g, v = self.flat[span], self.v[span]
+        v *= self.momentum
+        v += g
+        np.multiply(v, self.lr, out=g)
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2). At step t:
+
+        m = beta1 m + (1 - beta1) g            mhat = m / (1 - beta1^t)
+        v = beta2 v + (1 - beta2) g^2          vhat = v / (1 - beta2^t)
+        p = p - lr weight_decay p - lr mhat / (sqrt(vhat) + eps)
+
+    On LoRA's B and A, weight decay pulls the update towards 0, that is the weight towards W0.
+    """
+
+    def __init__(self, parameters, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        super().__init__(parameters, lr, beta1=betas[0], beta2=betas[1], eps=eps, weight_decay=weight_decay)
+        if max(betas) >= 1:
+            raise ValueError(f"AdamW: betas must be below 1, got {betas}")
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        self.m, self.v = np.zeros_like(self.flat), np.zeros_like(self.flat)
+
+    def update(self, span, t):
+        g, m, v = self.flat[span], self.m[span], self.v[span]
+        beta1, beta2 = self.betas
+        m *= beta1
+        m += (1 - beta1) * g
+        g *= g
+        g *= 1 - beta2
+        v *= beta2
+        v += g
+        np.sqrt(v, out=g)
+        g *= float(1 - beta2 ** t) ** -0.5
+        g += self.eps
+        np.divide(m, g, out=g)
+        g *= self.lr / float(1 - beta1 ** t)
+
+
+def warmup_cosine(lr, steps, warmup=0, final=0.0):
+    """A schedule: step -> learning rate. Rises linearly to lr over the first warmup steps, then falls
+    to `final` along half a cosine at the last step. Steps count from 0."""
+    if not 0 <= warmup < steps:
+        raise ValueError(f"warmup_cosine: warmup must be in 0 .. steps - 1, got warmup={warmup}, steps={steps}")
+
+    def schedule(step):
+        if step < warmup:
+            return lr * (step + 1) / warmup
+        return final + (lr - final) * 0.5 * (1 + math.cos(math.pi * min(1, (step - warmup) / (steps - warmup))))
+
+    return schedule
+
+
+def clip_grad_norm(parameters, max_norm):
+    """Scale all gradients together so that their joint length is at most max_norm. Returns what it was."""
+    reached = [p for p in parameters if p.grad is not None]
+    norm = math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in reached))
+    if norm > max_norm:
+        for p in reached:
+            p.grad = p.grad * (max_norm / norm)
+    return norm

@@ -1,0 +1,262 @@
+"""Tensor: a NumPy array that remembers how it was computed, and node, which makes it remember.
+
+One idea carries the engine: an operation returns its value and, for each operand, how the gradient
+flows back to it. `node` records those edges as the forward pass runs; graph.py walks them back.
+
+An array inside a Tensor is never written to. That is why a gradient is always computed from the
+numbers that the forward pass saw, and why operations may keep arrays without copying them.
+"""
+
+from contextvars import ContextVar
+
+import numpy as np
+
+from .graph import Node, backpropagate, grad_enabled
+
+tape = ContextVar("tape", default=None)  # a list, while trace.py records what each node computed
+operations = {}  # name -> function. ops fills it; Tensor's operators and methods look things up here
+
+
+def operation(function):
+    """Register a differentiable operation, so that Tensor can offer it as an operator or a method."""
+    operations[function.__name__] = function
+    return function
+
+
+def node(name, value, *edges):
+    """The result of an operation, as a Tensor.
+
+    value: the array that the operation computed. edges: an (operand, vjp) pair for each operand,
+    where vjp maps g = dL/d(value) to dL/d(operand). Only the edges whose operand needs a gradient
+    are kept, and none under no_grad: the gradient of a frozen weight is not thrown away, it is
+    never computed. A vjp may return a gradient of the broadcast shape; backward sums it down.
+    """
+    out = Tensor._wrap(value)
+    if grad_enabled.get():
+        kept = [(t._node or t, vjp) for t, vjp in edges if t._requires_grad]
+        if kept:
+            out._node, out._requires_grad = Node(name, kept, out._data), True
+    if tape.get() is not None:
+        tape.get().append((name, out, edges))
+    return out
+
+
+def as_tensor(value, like=None):
+    """The value itself if it is a Tensor, else a constant Tensor holding a copy of it.
+
+    A single number takes the precision of `like`: 2 * t and np.sqrt(2) * t stay float32 if t is.
+    """
+    if isinstance(value, Tensor):
+        return value
+    dtype = getattr(like, "dtype", None)
+    if isinstance(value, (int, float, np.floating)) and dtype is not None and dtype.kind == "f":
+        value = np.asarray(value, dtype)
+    return Tensor(value)
+
+
+class Tensor:
+    """A NumPy array that remembers how it was computed.
+
+    Tensor(data, requires_grad=False, name=None): data is anything np.array takes, and is copied.
+    Python floats become float64, as in NumPy; a float32 array stays float32. Only floating point can
+    require a gradient. After `loss.backward()`, `t.grad` is an array of t's shape and dtype.
+
+    `t.data` is read-only; `t.data = new` replaces all of it (shape and dtype stay).
+    """
+
+    __slots__ = ("_data", "_node", "_requires_grad", "grad", "name", "__weakref__")
+    edges, serial = (), 0  # as a leaf of the graph: nothing behind it, older than every node
+    __hash__ = object.__hash__  # by identity, although == compares elementwise
+
+    def __init__(self, data, requires_grad=False, name=None):
+        if isinstance(data, Tensor):
+            data = data._data
+        try:
+            array = np.array(data)
+        except ValueError as error:  # NumPy's text says where the nested lists part
+            raise ValueError(f"Tensor: the rows differ in length; {error}") from None
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"Tensor: expected numbers, got {type(data).__name__} "
+                            f"(dtype {array.dtype}): {str(data)[:40]!r}")
+        self._node, self._requires_grad, self.grad, self.name = None, False, None, name
+        self._adopt(array)
+        if requires_grad:
+            self.requires_grad = True
+
+    @classmethod
+    def _wrap(cls, value):
+        """A Tensor around an array that nobody else will write to: no copy."""
+        self = object.__new__(cls)
+        self._node, self._requires_grad, self.grad, self.name = None, False, None, None
+        self._adopt(np.asarray(value))
+        return self
+
+    def _adopt(self, array):
+        """Hold this array itself, which nobody else will write to: no copy, no checks."""
+        array.flags.writeable = False
+        self._data = array
+
+    @property
+    def data(self):
+        """The array, read-only. Assign to it to replace all its numbers; shape and dtype stay."""
+        return self._data
+
+    @data.setter
+    def data(self, new):
+        if self._node is not None:
+            raise RuntimeError(f"data: this Tensor is the result of {self._node.name}; only a Tensor "
+                               "that you made can be given new numbers. Use t.detach() for a copy")
+        new = np.array(new._data if isinstance(new, Tensor) else new, dtype=self.dtype)
+        if new.shape != self.shape:
+            raise ValueError(f"data: expected an array of shape {self.shape}, got {new.shape}; "
+                             "make a new Tensor for a new shape")
+        self._adopt(new)
+
+    @property
+    def requires_grad(self):
+        """Whether backward brings a gradient here. Set it to False to freeze a Tensor you made."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, flag):
+        if self._node is not None:
+            raise RuntimeError(f"requires_grad: this Tensor is the result of {self._node.name}; it follows "
+                               "its operands. Freeze those, or cut here with t.detach()")
+        if flag and self.dtype.kind != "f":
+            raise TypeError(f"requires_grad: a gradient needs floating point, got {self.dtype}; "
+                            "write 1.0 for 1, or Tensor(np.array(data, dtype=float), requires_grad=True)")
+        self._requires_grad = bool(flag)
+
+    def backward(self, seed=None, retain_graph=False):
+        """Add dL/dt to t.grad for every leaf t that requires a gradient and led to this Tensor L.
+
+        seed: dL/d(this), of this shape; may be left out where there is one element (then it is 1).
+        The graph is freed as it is used; retain_graph=True keeps it for another backward.
+        Raises RuntimeError if nothing here requires a gradient or the graph was freed already,
+        ValueError if the seed is missing or of another shape. Nothing changes when it raises.
+        """
+        if not self._requires_grad:
+            raise RuntimeError("backward: nothing here requires a gradient; was every operand made with "
+                               "requires_grad=False, frozen, or used under no_grad()?")
+        seed = _checked_seed(seed, self._data)
+        for leaf, g in backpropagate(self._node or self, seed, retain_graph).items():
+            leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+    def detach(self):
+        """The same numbers, cut from the graph: no gradient flows through."""
+        return Tensor._wrap(self._data)
+
+    def numpy(self):
+        """The numbers as an ordinary array: a copy, yours to write to."""
+        return self._data.copy()
+
+    def item(self):
+        """The one number of a one-element Tensor, as a Python number."""
+        if self.size != 1:
+            raise ValueError(f"item: expected one element, got shape {self.shape}; index it first")
+        return self._data.item()
+
+    # Operators and methods: each is the operation of that name in ops.
+    def __add__(self, other): return operations["add"](self, other)
+    def __radd__(self, other): return operations["add"](other, self)
+    def __sub__(self, other): return operations["sub"](self, other)
+    def __rsub__(self, other): return operations["sub"](other, self)
+    def __mul__(self, other): return operations["mul"](self, other)
+    def __rmul__(self, other): return operations["mul"](other, self)
+    def __truediv__(self, other): return operations["div"](self, other)
+    def __rtruediv__(self, other): return operations["div"](other, self)
+    def __pow__(self, other): return operations["pow"](self, other)
+    def __rpow__(self, other): return operations["pow"](other, self)
+    def __matmul__(self, other): return operations["matmul"](self, other)
+    def __rmatmul__(self, other): return operations["matmul"](other, self)
+    def __neg__(self): return operations["neg"](self)
+    def __getitem__(self, index): return operations["getitem"](self, index)
+    def exp(self): return operations["exp"](self)
+    def log(self): return operations["log"](self)
+    def sqrt(self): return operations["sqrt"](self)
+    def tanh(self): return operations["tanh"](self)
+    def sum(self, axis=None, keepdims=False): return operations["sum"](self, axis, keepdims)
+    def mean(self, axis=None, keepdims=False): return operations["mean"](self, axis, keepdims)
+    def max(self, axis=None, keepdims=False): return operations["max"](self, axis, keepdims)
+    def reshape(self, *shape): return operations["reshape"](self, *shape)
+    def transpose(self, *axes): return operations["transpose"](self, *axes)
+
+    # Comparisons give arrays of bool, for masks; they have no gradient.
+    def __lt__(self, other): return self._data < np.asarray(other)
+    def __le__(self, other): return self._data <= np.asarray(other)
+    def __gt__(self, other): return self._data > np.asarray(other)
+    def __ge__(self, other): return self._data >= np.asarray(other)
+    def __eq__(self, other): return self._data == np.asarray(other)
+    def __ne__(self, other): return self._data != np.asarray(other)
+
+    shape = property(lambda self: self._data.shape)
+    dtype = property(lambda self: self._data.dtype)
+    ndim = property(lambda self: self._data.ndim)
+    size = property(lambda self: self._data.size)
+    T = property(lambda self: self.transpose())
+
+    def __repr__(self):
+        text = np.array2string(self._data, separator=", ", threshold=60, precision=6, prefix="Tensor(")
+        extra = [] if self.name is None else [f"name={self.name!r}"]
+        if self.dtype != np.float64:
+            extra.append(f"dtype={self.dtype}")
+        if self._node is not None:
+            extra.append(f"from {self._node.name}")
+        elif self._requires_grad:
+            extra.append("requires_grad=True" if self.grad is None else "requires_grad=True, has grad")
+        return f"Tensor({', '.join([text, *extra])})"
+
+    def __len__(self):
+        if not self.ndim:
+            raise TypeError("len: a Tensor of shape () has no length")
+        return len(self._data)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self):
+        if self.size != 1:
+            raise ValueError(f"bool: shape {self.shape} has no single truth; use t.data.any() or t.data.all()")
+        return bool(self._data)
+
+    def __float__(self):
+        return float(self.item())
+
+    def __reduce__(self):  # for copy, deepcopy and pickle: the numbers, without graph or gradient
+        return Tensor, (self._data, self._requires_grad and self._node is None, self.name)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self._data, dtype=dtype)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        """np.float64(2) * t, array @ t, array > t and np.exp(t) arrive here."""
+        if method == "__call__" and not options and ufunc in _COMPARISONS:
+            return ufunc(*(np.asarray(x) for x in inputs))
+        name = _UFUNCS.get(ufunc)
+        if name is None or method != "__call__" or options:
+            raise TypeError(f"np.{ufunc.__name__}: has no gradient here with these arguments; use what "
+                            "lora_np.ops offers, or t.data for the array")
+        return operations[name](*inputs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        raise TypeError(f"np.{function.__name__}: works on arrays and has no gradient; use what lora_np.ops "
+                        "offers, or t.data for the array")
+
+
+_UFUNCS = {np.add: "add", np.subtract: "sub", np.multiply: "mul", np.divide: "div", np.power: "pow",
+           np.matmul: "matmul", np.negative: "neg", np.exp: "exp", np.log: "log", np.sqrt: "sqrt",
+           np.tanh: "tanh"}
+_COMPARISONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
+
+
+def _checked_seed(seed, value):
+    """A fresh array of value's shape and dtype to start backward from."""
+    if seed is None:
+        if value.size != 1:
+            raise ValueError(f"backward: a result of shape {value.shape} needs a seed of that shape; "
+                             "did you mean loss.mean().backward()?")
+        return np.ones_like(value)
+    seed = np.array(seed, dtype=value.dtype)
+    if seed.shape != value.shape:
+        raise ValueError(f"backward: the seed has shape {seed.shape}, the result {value.shape}; they must be equal")
+    return seed

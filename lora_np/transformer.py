@@ -1,0 +1,148 @@
+"""A decoder-only transformer: OPT's architecture under OPT's module names (Zhang et al. 2022).
+
+Pre-LayerNorm, learned positions, ReLU, biases, an output head tied to the token embedding. It is the
+simplest architecture in wide use in which q_proj and v_proj are matrices of their own.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import ops
+from .graph import no_grad
+from .nn import Dropout, Embedding, LayerNorm, Linear, Module
+from .tensor import Tensor
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The sizes of a GPT. d_model must be a multiple of n_heads; context is the longest sequence.
+
+    vocab_size tokens; n_layers blocks, each with n_heads heads of d_model / n_heads and a hidden layer
+    of d_ff; dropout in [0, 1) on what a block adds; seed for the initial weights and for dropout.
+    """
+
+    vocab_size: int
+    context: int
+    d_model: int
+    n_heads: int
+    n_layers: int
+    d_ff: int
+    dropout: float = 0.0
+    seed: int = 0
+    dtype: Any = np.float32
+
+    def __post_init__(self):
+        for name in ("vocab_size", "context", "d_model", "n_heads", "n_layers", "d_ff"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise ValueError(f"GPTConfig: {name} must be a whole number of at least 1, got {value!r}")
+        if self.d_model % self.n_heads:
+            raise ValueError(f"GPTConfig: d_model {self.d_model} is not a multiple of n_heads {self.n_heads}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"GPTConfig: dropout must be in [0, 1), got {self.dropout}")
+        if np.dtype(self.dtype).kind != "f":
+            raise ValueError(f"GPTConfig: dtype must be a floating point type, got {self.dtype!r}")
+
+
+class CausalSelfAttention(Module):
+    """Multi-head attention in which no position sees a later one (Vaswani et al. 2017, section 3.2)."""
+
+    def __init__(self, config, rng):
+        d = config.d_model
+        self.n_heads = config.n_heads
+        self.k_proj, self.v_proj, self.q_proj, self.out_proj = (
+            Linear(d, d, rng=rng, dtype=config.dtype) for _ in range(4))
+
+    def forward(self, x, cache=None):
+        q, k, v = (self.split(proj(x)) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        if cache is not None:
+            if cache:  # keys and values of the positions before x
+                k, v = ops.concatenate([cache["k"], k], axis=2), ops.concatenate([cache["v"], v], axis=2)
+            cache.update(k=k, v=v)
+        y = ops.causal_attention(q, k, v)                           # (B, heads, T, d_head)
+        return self.out_proj(y.transpose(0, 2, 1, 3).reshape(x.shape))  # (B, T, d)
+
+    def split(self, x):
+        B, T, d = x.shape
+        return x.reshape(B, T, self.n_heads, d // self.n_heads).transpose(0, 2, 1, 3)  # (B, heads, T, d_head)
+
+
+class Block(Module):
+    """One layer: x + attention(norm(x)), then x + mlp(norm(x)). x: (B, T, d)."""
+
+    def __init__(self, config, rng):
+        d, dtype = config.d_model, config.dtype
+        self.self_attn = CausalSelfAttention(config, rng)
+        self.self_attn_layer_norm = LayerNorm(d, dtype)
+        self.fc1 = Linear(d, config.d_ff, rng=rng, dtype=dtype)
+        self.fc2 = Linear(config.d_ff, d, rng=rng, dtype=dtype)
+        self.final_layer_norm = LayerNorm(d, dtype)
+        self.dropout = Dropout(config.dropout, rng)
+
+    def forward(self, x, cache=None):
+        x = x + self.dropout(self.self_attn(self.self_attn_layer_norm(x), cache))
+        h = ops.relu(self.fc1(self.final_layer_norm(x)))  # (B, T, d_ff)
+        return x + self.dropout(self.fc2(h))
+
+
+class GPT(Module):
+    """ids (B, T), integers below vocab_size, to logits (B, T, vocab_size) for the token after each.
+
+    cache: an empty list at first; each call then takes only the tokens that are new, and finds the keys
+    and values of those before in it. Raises ValueError for a sequence longer than the context.
+    """
+
+    def __init__(self, config):
+        rng = np.random.default_rng(config.seed)
+        self.config = config
+        self.embed_tokens = Embedding(config.vocab_size, config.d_model, rng, config.dtype)
+        self.embed_positions = Embedding(config.context, config.d_model, rng, config.dtype)
+        self.layers = [Block(config, rng) for _ in range(config.n_layers)]
+        self.final_layer_norm = LayerNorm(config.d_model, config.dtype)
+
+    def forward(self, ids, cache=None):
+        ids = np.asarray(ids.data if isinstance(ids, Tensor) else ids)
+        if ids.ndim != 2 or not ids.size:
+            raise ValueError(f"GPT: expected ids of shape (batch, time), got {ids.shape}; one sequence is ids[None]")
+        if cache is not None and not cache:
+            cache.extend({} for _ in self.layers)
+        start = cache[0]["k"].shape[2] if cache and cache[0] else 0
+        stop = start + ids.shape[1]
+        if stop > self.config.context:
+            raise ValueError(f"GPT: {stop} positions are more than the context of {self.config.context}; shorten the input")
+        x = self.embed_tokens(ids) + self.embed_positions(np.arange(start, stop))  # (B, T, d)
+        for layer, kept in zip(self.layers, cache or [None] * len(self.layers), strict=True):
+            x = layer(x, kept)
+        return ops.linear(self.final_layer_norm(x), self.embed_tokens.weight)  # (B, T, vocab_size)
+
+
+def generate(model, ids, n, temperature=1.0, seed=0):
+    """Continue ids by n tokens, sampled one after the other; temperature 0 takes the likeliest each time.
+
+    ids: (T,) or (B, T), T >= 1. Returns integers (T + n,) or (B, T + n). A key/value cache makes a new
+    token cost one position. When the context is full, the later half of it is kept and read again.
+    """
+    ids = np.array(ids)
+    if ids.ndim not in (1, 2) or not ids.size or ids.dtype.kind not in "iu":
+        raise ValueError(f"generate: expected integer ids of shape (T,) or (B, T) with T >= 1, got {ids.dtype} {ids.shape}")
+    if n < 0 or temperature < 0:
+        raise ValueError(f"generate: n and temperature must not be negative, got n={n}, temperature={temperature}")
+    rng, context = np.random.default_rng(seed), model.config.context
+    out, was_training = np.atleast_2d(ids), model.training
+    cache, fresh = [], out[:, -context:]  # fresh: what the cache has not seen
+    model.eval()
+    try:
+        with no_grad():
+            for _ in range(n):
+                if cache and cache[0]["k"].shape[2] == context:
+                    cache, fresh = [], out[:, -(context + 1) // 2:]
+                logits = model(fresh, cache).data[:, -1].astype(np.float64)  # (B, vocab_size)
+                if temperature:  # adding Gumbel noise and taking the largest samples from the softmax
+                    logits = logits / temperature + rng.gumbel(size=logits.shape)
+                fresh = logits.argmax(axis=-1)[:, None]
+                out = np.concatenate([out, fresh], axis=1)
+    finally:
+        model.train(was_training)
+    return out if ids.ndim == 2 else out[0]
