@@ -37,7 +37,8 @@ class CharTokenizer:
 
     def __init__(self, alphabet=ALPHABET):
         if not alphabet or len(set(alphabet)) < len(alphabet):
-            raise ValueError(f"CharTokenizer: the alphabet must hold each character once and at least one, got {alphabet[:40]!r}")
+            raise ValueError("CharTokenizer: the alphabet must hold at least one character, and each only once; "
+                             f"got {alphabet[:40]!r}")
         self.alphabet = alphabet
         self._points = np.frombuffer(alphabet.encode("utf-32-le"), np.uint32)
         self._order = np.argsort(self._points)
@@ -51,8 +52,8 @@ class CharTokenizer:
         ids = self._order[np.searchsorted(self._points, points, sorter=self._order).clip(max=len(self) - 1)]
         wrong = np.flatnonzero(self._points[ids] != points)
         if len(wrong):
-            raise ValueError(f"encode: character {text[wrong[0]]!r} at position {wrong[0]} is not one of the {len(self)} "
-                             "of this tokenizer; use data.clean(text), or CharTokenizer(\"\".join(sorted(set(text))))")
+            raise ValueError(f"encode: character {text[wrong[0]]!r} at position {wrong[0]} is not one of the "
+                             f"{len(self)} of this tokenizer; use data.clean(text), or an alphabet of your own")
         return ids
 
     def decode(self, ids):
@@ -88,7 +89,7 @@ def windows(ids, n, context):
 
 def _check_length(ids, context):
     if len(ids) <= context:
-        raise ValueError(f"data: a text of {len(ids)} tokens is too short for windows of {context} and the token after; "
+        raise ValueError(f"data: {len(ids)} tokens are too few for windows of {context} and the token after; "
                          "use a longer text or a smaller context")
 
 

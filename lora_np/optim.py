@@ -28,7 +28,8 @@ class Optimizer:
             raise ValueError(f"{name}: got no parameters to train; pass model.trainable()")
         for i, p in enumerate(self.parameters):
             if not isinstance(p, Tensor) or not p.requires_grad:
-                raise TypeError(f"{name}: parameter {i} {f'of shape {p.shape} is frozen' if isinstance(p, Tensor) else repr(p)}; "
+                what = f"is frozen, of shape {p.shape}" if isinstance(p, Tensor) else f"is a {type(p).__name__}"
+                raise TypeError(f"{name}: parameter {i} {what}; "
                                 "pass model.trainable(), which leaves frozen ones out")
         if len({id(p) for p in self.parameters}) < len(self.parameters):
             raise ValueError(f"{name}: the same parameter was given twice, and would be moved twice a step")
@@ -64,7 +65,8 @@ class Optimizer:
                 self.update(self.spans[i], self.steps[i])
         for i in reached:
             p = self.parameters[i]
-            p._adopt(p.data * (1 - self.lr * self.weight_decay) - self.pieces[i] if self.weight_decay else p.data - self.pieces[i])
+            kept = p.data * (1 - self.lr * self.weight_decay) if self.weight_decay else p.data
+            p._adopt(kept - self.pieces[i])
 
     def update(self, span, t):
         """Turn the gradients in self.flat[span] into the amounts to subtract, at their step t = 1, 2, …"""

@@ -111,7 +111,8 @@ class GPT(Module):
         start = cache[0]["k"].shape[2] if cache and cache[0] else 0
         stop = start + ids.shape[1]
         if stop > self.config.context:
-            raise ValueError(f"GPT: {stop} positions are more than the context of {self.config.context}; shorten the input")
+            raise ValueError(f"GPT: {stop} positions are more than the context of {self.config.context}; "
+                             "shorten the input")
         x = self.embed_tokens(ids) + self.embed_positions(np.arange(start, stop))  # (B, T, d)
         for layer, kept in zip(self.layers, cache or [None] * len(self.layers), strict=True):
             x = layer(x, kept)
@@ -126,7 +127,8 @@ def generate(model, ids, n, temperature=1.0, seed=0):
     """
     ids = np.array(ids)
     if ids.ndim not in (1, 2) or not ids.size or ids.dtype.kind not in "iu":
-        raise ValueError(f"generate: expected integer ids of shape (T,) or (B, T) with T >= 1, got {ids.dtype} {ids.shape}")
+        raise ValueError("generate: expected integer ids of shape (T,) or (B, T) with T >= 1, "
+                         f"got {ids.dtype} {ids.shape}")
     if n < 0 or temperature < 0:
         raise ValueError(f"generate: n and temperature must not be negative, got n={n}, temperature={temperature}")
     rng, context = np.random.default_rng(seed), model.config.context

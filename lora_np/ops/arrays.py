@@ -46,9 +46,10 @@ def _product_advice(x, y):
         return f"matmul: {x.shape} @ {y.shape}: the stacks {x.shape[:-2]} and {y.shape[:-2]} do not broadcast"
     text = f"matmul: {x.shape} @ {y.shape}: inner sizes {n} and {m} differ"
     if x.ndim == y.ndim == 2:
-        for fits, advice in ((x.shape[0] == m, "a.T @ b"), (n == y.shape[1], "a @ b.T"), (x.shape[0] == y.shape[1], "b @ a")):
+        advice = {"a.T @ b": x.shape[0] == m, "a @ b.T": n == y.shape[1], "b @ a": x.shape[0] == y.shape[1]}
+        for expression, fits in advice.items():
             if fits:
-                return f"{text}; did you mean {advice}?"
+                return f"{text}; did you mean {expression}?"
     return f"{text}; the last size of a must equal the {'only' if y.ndim == 1 else 'last but one'} of b"
 
 
@@ -136,7 +137,7 @@ def reshape(a, *shape):
     try:
         value = a.data.reshape(shape)
     except ValueError:
-        raise ValueError(f"reshape: shape {a.shape} has {a.size} elements; {tuple(shape)} does not hold as many") from None
+        raise ValueError(f"reshape: shape {a.shape} has {a.size} elements, which {tuple(shape)} cannot hold") from None
     before = a.shape
     return node("reshape", value, (a, lambda g: g.reshape(before)))
 

@@ -30,7 +30,7 @@ def linear(x, weight, bias=None):
     x, weight = _floating(x), _floating(weight)
     X, W = x.data, weight.data
     if W.ndim != 2 or not X.ndim or X.shape[-1] != W.shape[1]:
-        raise ValueError(f"linear: x {X.shape} and weight {W.shape}: expected x (..., k) and weight (d, k) with equal k")
+        raise ValueError(f"linear: x {X.shape}, weight {W.shape}: expected x (..., k) and weight (d, k) of equal k")
     # One flat product (N, k) @ (k, d): NumPy would run a stack of matrices as many small products.
     value = (X.reshape(-1, W.shape[1]) @ W.T).reshape(*X.shape[:-1], len(W))
     shape = X.shape  # the vjp of x needs only X's shape: capturing X would keep it although W is frozen
@@ -86,7 +86,8 @@ def _shifted(name, x, axis):
         raise ValueError(f"{name}: shape {x.shape} has no elements along axis {axis}")
     top = x.max(axis=axis, keepdims=True)
     if not np.isfinite(top).all() and not np.isnan(top).any():
-        raise ValueError(f"{name}: a row is all -inf or holds +inf, so it has no softmax; leave each row something to look at")
+        raise ValueError(f"{name}: a row is all -inf (everything is masked) or holds +inf, so it has no softmax; "
+                         "leave each row something finite")
     return x - top
 
 
@@ -130,8 +131,8 @@ def cross_entropy(logits, targets):
     """
     logits = _floating(logits)
     if not logits.ndim or logits.shape[:-1] != np.shape(targets) or not logits.size:
-        raise ValueError(f"cross_entropy: logits {logits.shape} and targets {np.shape(targets)}: expected logits (..., V) "
-                         "and one integer class for each row of V, and at least one row")
+        raise ValueError(f"cross_entropy: logits {logits.shape}, targets {np.shape(targets)}: expected logits (..., V) "
+                         "and targets (...), one integer class for each row of V, and at least one row")
     V = logits.shape[-1]
     targets = _indices("cross_entropy", targets, V).ravel()
     n = len(targets)
@@ -165,7 +166,8 @@ def layer_norm(x, weight, bias, eps=1e-5):
     x, weight, bias = _floating(x), _floating(weight), _floating(bias)
     d = x.shape[-1] if x.ndim else 0
     if not d or weight.shape != (d,) or bias.shape != (d,):
-        raise ValueError(f"layer_norm: x {x.shape}, weight {weight.shape}, bias {bias.shape}: expected (..., d), (d,), (d,)")
+        raise ValueError(f"layer_norm: x {x.shape}, weight {weight.shape}, bias {bias.shape}: expected (..., d), "
+                         "(d,) and (d,)")
     shape, W = x.shape, weight.data
     # Rows as one matrix: a mean is then a product with a vector of 1/d, several times faster than .mean(-1).
     average = np.full(d, 1 / d, x.dtype)
@@ -229,13 +231,14 @@ def causal_attention(q, k, v):
     dv = P.T @ g
     """
     q, k, v = _floating(q), _floating(k), _floating(v)
-    if q.ndim < 2 or k.shape != v.shape or q.shape[:-2] != k.shape[:-2] or q.shape[-1] != k.shape[-1] \
-            or not 0 < q.shape[-2] <= k.shape[-2]:
-        raise ValueError(f"causal_attention: q {q.shape}, k {k.shape}, v {v.shape}: expected q (..., T, c) and k, v (..., S, c) with S >= T >= 1")
+    (*stack, T, c), (*rest, S, _) = (q.shape, k.shape) if min(q.ndim, k.ndim) > 1 else ((0, 0), (1, 0))
+    if k.shape != v.shape or stack != rest or c != k.shape[-1] or not 0 < T <= S:
+        raise ValueError(f"causal_attention: q {q.shape}, k {k.shape}, v {v.shape}: expected q (..., T, c) and "
+                         "k, v (..., S, c) with S >= T >= 1")
     K, V = k.data, v.data
-    c = q.shape[-1] ** -0.5
-    Q = q.data * c  # scaling q costs T * c products, scaling the scores T * S
-    visible = _visible(q.shape[-2], k.shape[-2], q.dtype)
+    root = c ** -0.5
+    Q = q.data * root  # scaling q costs T * c products, scaling the scores T * S
+    visible = _visible(T, S, q.dtype)
     E = Q @ K.swapaxes(-1, -2)
     if max(E.max(initial=0), -E.min(initial=0)) < 30:  # exp is safe as it is, and a product the fastest mask
         np.exp(E, out=E)
@@ -244,7 +247,7 @@ def causal_attention(q, k, v):
         E = np.where(visible, E, -np.inf)
         E -= E.max(axis=-1, keepdims=True)
         np.exp(E, out=E)
-    total = (E @ np.ones(E.shape[-1], E.dtype))[..., None]
+    total = (E @ np.ones(S, E.dtype))[..., None]
     y = E @ V
     y /= total  # P is E / total, but is never formed: dividing y costs T * c, dividing E would cost T * S
 
@@ -256,6 +259,6 @@ def causal_attention(q, k, v):
         return dS
 
     return node("causal_attention", y,
-                (q, lambda g: scores(g) @ K * c),
+                (q, lambda g: scores(g) @ K * root),
                 (k, lambda g: scores(g).swapaxes(-1, -2) @ Q),
                 (v, lambda g: E.swapaxes(-1, -2) @ (g / total)))
