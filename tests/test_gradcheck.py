@@ -1,0 +1,156 @@
+"""gradcheck must reject each of the errors planted here, and accept the real operations."""
+
+import numpy as np
+import pytest
+
+from lora_np import GPT, GPTConfig, LoraConfig, Tensor, ops
+from lora_np.gradcheck import gradcheck, gradcheck_model
+from lora_np.lora import add_lora
+from lora_np.tensor import as_tensor, node
+from lora_np.train import next_token_loss
+
+rng = np.random.default_rng(0)
+
+
+def unary(value, vjp):
+    """An operation of one operand: value(x) and vjp(g, x), on arrays."""
+    def f(x):
+        data = as_tensor(x).data
+        return node("planted", value(data), (x, lambda g: vjp(g, data)))
+    return f
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def one_wrong(g, x):
+    d = 2 * x * g
+    d[77, 3] *= 1.001
+    return d
+
+
+square = rng.normal(size=(4, 4))
+planted = {
+    "a softmax backward of zeros": (unary(softmax, lambda g, x: np.zeros_like(x)), rng.normal(size=(2, 5))),
+    "a vjp that ignores g": (unary(np.exp, lambda g, x: np.exp(x)), rng.normal(size=3)),
+    "a vjp that ignores a scalar g": (unary(np.sum, lambda g, x: np.ones_like(x)), rng.normal(size=3)),
+    "zero for 1e-7 x^2": (unary(lambda x: 1e-7 * x ** 2, lambda g, x: np.zeros_like(x)), np.array([0.2, -0.1])),
+    "a transposed gradient": (unary(lambda x: x @ x.T @ square, lambda g, x: (
+        g @ square.T @ x + (g @ square.T).T @ x).T), rng.normal(size=(4, 4))),
+    "a wrong sign": (unary(np.sin, lambda g, x: -g * np.cos(x)), rng.normal(size=3)),
+    "one element of 10,000": (unary(lambda x: x * x, one_wrong), rng.normal(size=(100, 100))),
+    "nan": (unary(lambda x: x * x, lambda g, x: g * np.nan), rng.normal(size=3)),
+    "no gradient at all": (lambda x: Tensor(x.data ** 2), rng.normal(size=3)),
+}
+
+
+@pytest.mark.parametrize("name", planted)
+def test_planted_error_is_rejected(name):
+    f, x = planted[name]
+    report = gradcheck(f, x, quiet=True)
+    assert not report and report.rows[0].verdict == "wrong"
+
+
+def test_the_right_versions_of_the_planted_pass():
+    assert gradcheck(unary(lambda x: 1e-7 * x ** 2, lambda g, x: 2e-7 * x * g), np.array([0.2, -0.1]), quiet=True)
+    assert gradcheck(unary(lambda x: x * x, lambda g, x: 2 * x * g), rng.normal(size=(100, 100)), quiet=True)
+    assert gradcheck(unary(lambda x: x @ square, lambda g, x: g @ square.T), rng.normal(size=(4, 4)), quiet=True)
+
+
+def test_worst_index_and_both_values_are_named(capsys):
+    f, x = planted["one element of 10,000"]
+    report = gradcheck(f, x)
+    row = report.rows[0]
+    assert row.index == (77, 3) and row.checked == 10_000
+    assert row.analytic / row.numeric == pytest.approx(1.001, rel=1e-6)
+    printed = capsys.readouterr().out
+    assert "[77, 3]" in printed and "wrong" in printed and f"{row.analytic:.8g}" in printed
+
+
+@pytest.mark.parametrize("name, note", [
+    ("a transposed gradient", "transposed"), ("a wrong sign", "sign"), ("a softmax backward of zeros", "zero")])
+def test_what_a_wrong_gradient_looks_like(name, note):
+    f, x = planted[name]
+    assert note in gradcheck(f, x, quiet=True).rows[0].note
+
+
+def test_both_zero_is_vacuous_and_not_ok():
+    x, A, B = rng.normal(size=(2, 3)), rng.normal(size=(1, 3)), np.zeros((4, 1))
+    report = gradcheck(lambda x, A, B: ops.linear(ops.linear(x, A), B), x, A, B, quiet=True)
+    assert [row.verdict for row in report.rows] == ["vacuous", "vacuous", "ok"] and not report
+    assert not gradcheck(lambda x: x * 1.0, np.zeros((0, 3)), quiet=True)
+    # Adding the same to every logit changes no probability: zero, up to rounding on both sides.
+    shifted = gradcheck(lambda b: ops.softmax(Tensor([[1.0, 2.0, 4.0]]) + b), np.array([[3.0]]), quiet=True)
+    assert shifted.rows[0].verdict == "vacuous"
+
+
+def test_real_operations_pass():
+    q, k, v = (rng.normal(size=(2, 4, 3)) for _ in range(3))
+    assert gradcheck(ops.causal_attention, q, k, v, quiet=True)
+    assert gradcheck(lambda x, weight, bias: ops.layer_norm(x, weight, bias), q, v[0, 0], k[0, 0], quiet=True)
+    assert gradcheck(lambda a: ops.cross_entropy(a, [0, 2]), rng.normal(size=(2, 3)), quiet=True)
+    assert gradcheck(lambda a: a * 3.0, np.float64(2.0), quiet=True)
+
+
+def test_inputs_that_cannot_be_checked():
+    with pytest.raises(TypeError, match=r"float32.*float64"):
+        gradcheck(ops.exp, np.ones(3, np.float32))
+    with pytest.raises(TypeError, match=r"int64.*float64"):
+        gradcheck(ops.exp, np.arange(3))
+    with pytest.raises(TypeError, match="the result is float32"):
+        gradcheck(lambda x: Tensor(x.data.astype(np.float32)), np.ones(3))
+    with pytest.raises(TypeError, match="must return a Tensor"):
+        gradcheck(lambda x: 1.0, np.ones(3))
+    with pytest.raises(ValueError, match="nothing to check"):
+        gradcheck(ops.exp)
+    noise = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="two different results"):
+        gradcheck(lambda x: ops.dropout(x, 0.5, noise), np.ones(100))
+
+
+def lora_model(dtype=np.float64):
+    model = GPT(GPTConfig(vocab_size=7, context=5, d_model=8, n_heads=2, n_layers=2, d_ff=12, dtype=dtype))
+    add_lora(model, LoraConfig(r=2, lora_alpha=6))
+    return model
+
+
+ids = np.array([[1, 4, 2, 6, 0], [3, 3, 5, 1, 2]])
+
+
+def loss(model):
+    return next_token_loss(model, ids[:, :-1], ids[:, 1:])
+
+
+def test_a_whole_model_with_lora():
+    model = lora_model()
+    at_start = gradcheck_model(model, loss, quiet=True)
+    verdicts = {row.name: row.verdict for row in at_start.rows}
+    assert verdicts["layers.0.self_attn.q_proj.lora_A"] == "vacuous"  # B is zero
+    assert verdicts["layers.0.self_attn.q_proj.lora_B"] == "ok"
+    assert verdicts["layers.0.self_attn.q_proj.weight"] == "frozen" and not at_start
+
+    for name, t in model.named_parameters():
+        if "lora_B" in name:
+            t.data = rng.normal(size=t.shape)
+    loss(model).backward()
+    before = {name: (t.data, t.grad) for name, t in model.named_parameters()}
+    report = gradcheck_model(model, loss, sample=None, quiet=True)
+    assert report and sum(row.verdict == "ok" for row in report.rows) == 8
+    assert "frozen: no gradient" in str(report)
+    assert all(t.data is before[name][0] and t.grad is before[name][1] for name, t in model.named_parameters())
+
+
+def test_full_training_shows_where_attention_is_blind():
+    model = GPT(GPTConfig(vocab_size=7, context=5, d_model=8, n_heads=2, n_layers=1, d_ff=12, dtype=np.float64))
+    report = gradcheck_model(model, loss, sample=6, quiet=True)
+    # A bias on the keys adds the same to every score of a query, which softmax takes out again.
+    assert [row.name for row in report.rows if row.verdict != "ok"] == ["layers.0.self_attn.k_proj.bias"]
+
+
+def test_models_that_cannot_be_checked():
+    with pytest.raises(TypeError, match=r"embed_tokens\.weight is float32"):
+        gradcheck_model(lora_model(np.float32), loss)
+    with pytest.raises(ValueError, match="every parameter is frozen"):
+        gradcheck_model(lora_model().freeze(), loss)
