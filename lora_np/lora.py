@@ -59,7 +59,7 @@ class LoraLinear(Module):
         d, k = base.weight.shape
         _check_rank(base, config)
         rng = rng or np.random.default_rng(config.seed)
-        self.weight, self.bias, self._base = base.weight, base.bias, base
+        self.weight, self.bias, self.config, self._base = base.weight, base.bias, config, base
         self.lora_A = parameter(rng.uniform(-k ** -0.5, k ** -0.5, (config.r, k)), base.weight.dtype)
         self.lora_B = parameter(np.zeros((d, config.r)), base.weight.dtype)
         self.lora_dropout = Dropout(config.lora_dropout, rng)
