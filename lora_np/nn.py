@@ -103,11 +103,11 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """A table of n vectors of size d, from N(0, 0.02^2): ids (...) give (..., d)."""
+    """A table of n vectors of size d, from N(0, 0.1^2): ids (...) give (..., d)."""
 
     def __init__(self, n, d, rng=None, dtype=np.float64):
         rng = rng or np.random.default_rng(0)
-        self.weight = parameter(rng.normal(0, 0.02, (n, d)), dtype)
+        self.weight = parameter(rng.normal(0, 0.1, (n, d)), dtype)
 
     def forward(self, ids):
         return ops.embedding(self.weight, ids)
