@@ -54,10 +54,12 @@ def backpropagate(start, seed, retain_graph=False):
             gradients[this] = g
             continue
         for target, vjp in this.edges:
-            d = vjp(g)
+            d = np.asarray(vjp(g))
+            if d.dtype.kind not in "fiub":
+                raise TypeError(f"{this.name}: its vjp gave {d!r} instead of a gradient; does it return one?")
             ours = d is not g and d.base is None and d.flags.writeable  # a fresh array, in nobody else's hands
             if d.shape != target.shape:
-                d, ours = unbroadcast(d, target.shape), True
+                d, ours = unbroadcast(d, target.shape, this.name), True
             if d.dtype != target.dtype:
                 d, ours = d.astype(target.dtype), True
             if target in pending:
@@ -89,12 +91,16 @@ def _newest_first(start):
     return sorted(found, key=lambda this: this.serial, reverse=True)
 
 
-def unbroadcast(g, shape):
+def unbroadcast(g, shape, name="unbroadcast"):
     """Sum g over the axes along which an operand of this shape was broadcast.
 
     Broadcasting copies a number to several places; its gradient is the sum over those places.
+    Raises ValueError where no broadcast leads from that shape to g's: a vjp is then wrong.
     """
     extra = g.ndim - len(shape)
+    if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
+        raise ValueError(f"{name}: its vjp gave a gradient of shape {g.shape} for an operand of shape {shape}; they "
+                         "must be equal, or the operand must broadcast to the gradient. Is a transpose missing?")
     stretched = (i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
     return g.sum(axis=(*range(extra), *stretched)).reshape(shape)
 

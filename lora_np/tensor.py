@@ -49,7 +49,7 @@ def as_tensor(value, like=None):
     if isinstance(value, Tensor):
         return value
     dtype = getattr(like, "dtype", None)
-    if isinstance(value, (int, float, np.floating)) and dtype is not None and dtype.kind == "f":
+    if isinstance(value, (int, float, np.integer, np.floating)) and dtype is not None and dtype.kind == "f":
         value = np.asarray(value, dtype)
     return Tensor(value)
 
@@ -69,15 +69,7 @@ class Tensor:
     __hash__ = object.__hash__  # by identity, although == compares elementwise
 
     def __init__(self, data, requires_grad=False, name=None):
-        if isinstance(data, Tensor):
-            data = data._data
-        try:
-            array = np.array(data)
-        except ValueError as error:  # NumPy's text says where the nested lists part
-            raise ValueError(f"Tensor: the rows differ in length; {error}") from None
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"Tensor: expected numbers, got {type(data).__name__} "
-                            f"(dtype {array.dtype}): {str(data)[:40]!r}")
+        array = _numbers("Tensor", data)
         self._node, self._requires_grad, self.grad, self.name = None, False, None, name
         self._adopt(array)
         if requires_grad:
@@ -106,7 +98,7 @@ class Tensor:
         if self._node is not None:
             raise RuntimeError(f"data: this Tensor is the result of {self._node.name}; only a Tensor "
                                "that you made can be given new numbers. Use t.detach() for a copy")
-        new = np.array(new._data if isinstance(new, Tensor) else new, dtype=self.dtype)
+        new = _numbers("data", new, self.dtype)
         if new.shape != self.shape:
             raise ValueError(f"data: expected an array of shape {self.shape}, got {new.shape}; "
                              "make a new Tensor for a new shape")
@@ -222,6 +214,9 @@ class Tensor:
     def __float__(self):
         return float(self.item())
 
+    def __format__(self, spec):  # f"{loss:.3f}"
+        return format(self.item(), spec) if spec else repr(self)
+
     def __reduce__(self):  # for copy, deepcopy and pickle: the numbers, without graph or gradient
         return Tensor, (self._data, self._requires_grad and self._node is None, self.name)
 
@@ -249,6 +244,30 @@ _UFUNCS = {np.add: "add", np.subtract: "sub", np.multiply: "mul", np.divide: "di
 _COMPARISONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
 
 
+def _numbers(name, data, dtype=None):
+    """A fresh array of the data, in its own dtype or in the one given. Raises where it does not fit."""
+    if _cuts_gradient(data):
+        raise TypeError(f"{name}: a list of Tensors that require a gradient; copying their numbers would cut them from "
+                        "the graph. Join them with ops.concatenate, or write t.data for the numbers alone")
+    try:
+        array = np.array(data)
+    except ValueError as error:  # NumPy's text says where the nested lists part
+        raise ValueError(f"{name}: the rows differ in length; {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected numbers, got {type(data).__name__} "
+                        f"(dtype {array.dtype}): {str(data)[:40]!r}")
+    if dtype is None:
+        return array
+    if not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise TypeError(f"{name}: numbers of {array.dtype} do not fit into {dtype} without loss")
+    return array.astype(dtype, copy=False)
+
+
+def _cuts_gradient(data):
+    return isinstance(data, (list, tuple)) and any(
+        t.requires_grad if isinstance(t, Tensor) else _cuts_gradient(t) for t in data)
+
+
 def _checked_seed(seed, value):
     """A fresh array of value's shape and dtype to start backward from."""
     if seed is None:
@@ -256,7 +275,7 @@ def _checked_seed(seed, value):
             raise ValueError(f"backward: a result of shape {value.shape} needs a seed of that shape; "
                              "did you mean loss.mean().backward()?")
         return np.ones_like(value)
-    seed = np.array(seed, dtype=value.dtype)
+    seed = _numbers("backward", seed, value.dtype)
     if seed.shape != value.shape:
         raise ValueError(f"backward: the seed has shape {seed.shape}, the result {value.shape}; they must be equal")
     return seed

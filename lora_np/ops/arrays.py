@@ -136,6 +136,8 @@ def reshape(a, *shape):
     shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
     try:
         value = a.data.reshape(shape)
+    except TypeError:
+        raise TypeError(f"reshape: sizes must be whole numbers, got {shape!r}; write n // 2 for n / 2") from None
     except ValueError:
         raise ValueError(f"reshape: shape {a.shape} has {a.size} elements, which {tuple(shape)} cannot hold") from None
     before = a.shape
@@ -169,7 +171,7 @@ def getitem(a, index):
     """
     a = as_tensor(a)
     parts = index if isinstance(index, tuple) else (index,)
-    parts = tuple(np.array(p) if isinstance(p, (list, np.ndarray, Tensor)) else p for p in parts)
+    parts = tuple(_picked(p) if isinstance(p, (list, tuple, range, np.ndarray, Tensor)) else p for p in parts)
     try:
         value = a.data[parts]
     except IndexError as error:
@@ -186,6 +188,12 @@ def getitem(a, index):
         return d
 
     return node("getitem", value, (a, to_a))
+
+
+def _picked(part):
+    """A sequence within an index, as an array of our own; the empty list holds no integers, but stands for them."""
+    part = np.array(part)
+    return part if part.size or part.dtype == bool else part.astype(int)
 
 
 @operation

@@ -99,6 +99,8 @@ def pow(a, b):
     """
     a, b = _operands(a, b)
     x, n = a.data, b.data
+    if x.dtype.kind in "iu" and n.dtype.kind in "iu" and (n < 0).any():
+        raise ValueError("pow: an integer has no integer power below 0; write 2.0 for 2")
     # A 0-d exponent goes in as a number: NumPy squares and takes roots faster than it raises to a power.
     value = x ** n.item() if n.ndim == 0 else _broadcast("pow", np.power, x, n)
 

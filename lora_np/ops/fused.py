@@ -1,6 +1,7 @@
 """The layers of a transformer as single operations: each has one clean derivative that is worth meeting
 as such, and costs a fraction of its composition from primitives. The tests hold each against that."""
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -32,10 +33,11 @@ def linear(x, weight, bias=None):
     if W.ndim != 2 or not X.ndim or X.shape[-1] != W.shape[1]:
         raise ValueError(f"linear: x {X.shape}, weight {W.shape}: expected x (..., k) and weight (d, k) of equal k")
     # One flat product (N, k) @ (k, d): NumPy would run a stack of matrices as many small products.
-    value = (X.reshape(-1, W.shape[1]) @ W.T).reshape(*X.shape[:-1], len(W))
-    shape = X.shape  # the vjp of x needs only X's shape: capturing X would keep it although W is frozen
-    edges = [(x, lambda g: (g.reshape(-1, g.shape[-1]) @ W).reshape(shape)),
-             (weight, lambda g: g.reshape(-1, g.shape[-1]).T @ X.reshape(-1, X.shape[-1]))]
+    shape, rows, (d, k) = X.shape, math.prod(X.shape[:-1]), W.shape
+    value = (X.reshape(rows, k) @ W.T).reshape(*shape[:-1], d)
+    # The vjp of x needs only X's shape: capturing X would keep it although W is frozen.
+    edges = [(x, lambda g: (g.reshape(rows, d) @ W).reshape(shape)),
+             (weight, lambda g: g.reshape(rows, d).T @ X.reshape(rows, k))]
     if bias is not None:
         bias = as_tensor(bias, like=x)
         try:
@@ -55,8 +57,11 @@ def embedding(weight, ids):
     y = weight[ids]
     dweight = zeros, with g added at row ids
     """
-    weight, ids = as_tensor(weight), _indices("embedding", ids, len(as_tensor(weight)))
+    weight = as_tensor(weight)
+    if weight.ndim != 2:
+        raise ValueError(f"embedding: expected a table (V, d), got {weight.shape}")
     V, d = weight.shape
+    ids = _indices("embedding", ids, V)
 
     def to_weight(g):
         # Sort the rows by id, then sum each run of equal ids: np.add.at does the same several times slower.
@@ -64,7 +69,7 @@ def embedding(weight, ids):
         order = np.argsort(flat, kind="stable")
         rows, starts = np.unique(flat[order], return_index=True)
         if len(rows):
-            out[rows] = np.add.reduceat(g.reshape(-1, d)[order], starts)
+            out[rows] = np.add.reduceat(g.reshape(len(flat), d)[order], starts)
         return out
 
     return node("embedding", weight.data[ids], (weight, to_weight))
@@ -82,10 +87,12 @@ def _indices(name, ids, size):
 
 def _shifted(name, x, axis):
     """x minus its largest element along the axis, so that exp cannot overflow; softmax does not change."""
-    if not x.ndim or not -x.ndim <= axis < x.ndim or not x.shape[axis]:
+    if not isinstance(axis, (int, np.integer)):
+        raise TypeError(f"{name}: axis must be one integer, got {axis!r}")
+    if not -x.ndim <= axis < x.ndim or not x.shape[axis]:
         raise ValueError(f"{name}: shape {x.shape} has no elements along axis {axis}")
     top = x.max(axis=axis, keepdims=True)
-    if not np.isfinite(top).all() and not np.isnan(top).any():
+    if np.isinf(top).any():
         raise ValueError(f"{name}: a row is all -inf (everything is masked) or holds +inf, so it has no softmax; "
                          "leave each row something finite")
     return x - top
@@ -129,9 +136,9 @@ def cross_entropy(logits, targets):
     y = mean(-log_softmax(logits)[targets])
     dlogits = g * (softmax(logits) - onehot(targets)) / n
     """
-    logits = _floating(logits)
-    if not logits.ndim or logits.shape[:-1] != np.shape(targets) or not logits.size:
-        raise ValueError(f"cross_entropy: logits {logits.shape}, targets {np.shape(targets)}: expected logits (..., V) "
+    logits, targets = _floating(logits), np.asarray(targets)
+    if not logits.ndim or logits.shape[:-1] != targets.shape or not logits.size:
+        raise ValueError(f"cross_entropy: logits {logits.shape}, targets {targets.shape}: expected logits (..., V) "
                          "and targets (...), one integer class for each row of V, and at least one row")
     V = logits.shape[-1]
     targets = _indices("cross_entropy", targets, V).ravel()
@@ -232,9 +239,9 @@ def causal_attention(q, k, v):
     """
     q, k, v = _floating(q), _floating(k), _floating(v)
     (*stack, T, c), (*rest, S, _) = (q.shape, k.shape) if min(q.ndim, k.ndim) > 1 else ((0, 0), (1, 0))
-    if k.shape != v.shape or stack != rest or c != k.shape[-1] or not 0 < T <= S:
+    if k.shape != v.shape or stack != rest or not 0 < c == k.shape[-1] or not 0 < T <= S:
         raise ValueError(f"causal_attention: q {q.shape}, k {k.shape}, v {v.shape}: expected q (..., T, c) and "
-                         "k, v (..., S, c) with S >= T >= 1")
+                         "k, v (..., S, c) with S >= T >= 1 and c >= 1")
     K, V = k.data, v.data
     root = c ** -0.5
     Q = q.data * root  # scaling q costs T * c products, scaling the scores T * S
