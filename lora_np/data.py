@@ -59,6 +59,8 @@ class CharTokenizer:
     def decode(self, ids):
         """The text of integers (n,). Raises IndexError for an id outside the alphabet."""
         ids = np.asarray(ids).ravel()
+        if ids.size and ids.dtype.kind not in "iu":
+            raise TypeError(f"decode: expected integers, got {ids.dtype}")
         if ids.size and not 0 <= ids.min() <= ids.max() < len(self):
             raise IndexError(f"decode: ids must be in 0 .. {len(self) - 1}, got {ids.min()} to {ids.max()}")
         return "".join(self.alphabet[i] for i in ids)
@@ -66,13 +68,15 @@ class CharTokenizer:
 
 def split(ids, fraction=0.1):
     """(train, validation): the last fraction of the ids is held out."""
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"split: fraction must be in [0, 1], got {fraction}")
     cut = int(len(ids) * (1 - fraction))
     return ids[:cut], ids[cut:]
 
 
 def batches(ids, batch, context, seed=0):
     """An endless stream of (x, y), each (batch, context), from random places; y is x moved on by one."""
-    _check_length(ids, context)
+    ids = _checked(ids, context)
     rng = np.random.default_rng(seed)
     offsets = np.arange(context)
     while True:
@@ -82,15 +86,20 @@ def batches(ids, batch, context, seed=0):
 
 def windows(ids, n, context):
     """n evenly spaced (x, y) windows as one batch (n, context): the same ones each time, to validate on."""
-    _check_length(ids, context)
+    ids = _checked(ids, context)
     at = np.linspace(0, len(ids) - context - 1, n).astype(int)[:, None] + np.arange(context)
     return ids[at], ids[at + 1]
 
 
-def _check_length(ids, context):
+def _checked(ids, context):
+    ids = np.asarray(ids)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise TypeError(f"data: expected ids, integers of shape (n,), got {ids.dtype} {ids.shape}; "
+                        "a text becomes ids with CharTokenizer().encode(text)")
     if len(ids) <= context:
         raise ValueError(f"data: {len(ids)} tokens are too few for windows of {context} and the token after; "
                          "use a longer text or a smaller context")
+    return ids
 
 
 SORT_DIGITS, SORT_VOCABULARY, SORT_CONTEXT = 8, 11, 16  # the digits 0 to 9, and 10 for "now sort"

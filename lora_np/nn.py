@@ -9,7 +9,8 @@ from .tensor import Tensor
 class Module:
     """A layer or a model. Its parameters and submodules are found in its attributes (and in lists of
     Modules), in the order of assignment; their names are the paths there: "layers.0.self_attn.q_proj.weight".
-    An attribute whose name starts with an underscore is private and not looked at.
+    An attribute whose name starts with an underscore is private and not looked at. Raises TypeError where
+    a tuple or a dict holds Modules, or any of these holds Tensors: they would not be found, nor trained.
     """
 
     training = True
@@ -24,8 +25,13 @@ class Module:
                 continue
             if isinstance(value, Module):
                 yield name, value
-            elif isinstance(value, list):
-                yield from ((f"{name}.{i}", m) for i, m in enumerate(value) if isinstance(m, Module))
+            elif isinstance(value, (list, tuple, dict)):
+                held = list(value.values() if isinstance(value, dict) else value)
+                if any(isinstance(v, (Module, Tensor)[isinstance(value, list):]) for v in held):
+                    raise TypeError(f"{type(self).__name__}.{name}: parameters are not found inside a "
+                                    f"{type(value).__name__} like this one; hold Modules in a list, and each Tensor "
+                                    "in an attribute of its own")
+                yield from ((f"{name}.{i}", m) for i, m in enumerate(held) if isinstance(m, Module))
 
     def named_modules(self, prefix=""):
         """(path, Module) for this module (path "") and all below it."""
@@ -74,10 +80,13 @@ class Module:
         """Give every parameter the array of its name. Strict: raises ValueError that lists each missing,
         unexpected or wrong-shaped name, and then changes nothing."""
         own = dict(self.named_parameters())
+        state = {name: np.asarray(value) for name, value in state.items()}
         problems = [f"missing: {name}" for name in own if name not in state]
         problems += [f"unexpected: {name}" for name in state if name not in own]
-        problems += [f"wrong shape: {name} is {np.shape(state[name])}, expected {t.shape}"
-                     for name, t in own.items() if name in state and np.shape(state[name]) != t.shape]
+        both = [(name, state[name], t.shape) for name, t in own.items() if name in state]
+        problems += [f"wrong shape: {name} is {a.shape}, expected {shape}"
+                     for name, a, shape in both if a.shape != shape]
+        problems += [f"not real numbers: {name} is {a.dtype}" for name, a, _ in both if a.dtype.kind not in "fiub"]
         if problems:
             raise ValueError("load_state_dict: nothing was loaded\n  " + "\n  ".join(problems))
         for name, t in own.items():

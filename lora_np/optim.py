@@ -27,8 +27,10 @@ class Optimizer:
         if not self.parameters:
             raise ValueError(f"{name}: got no parameters to train; pass model.trainable()")
         for i, p in enumerate(self.parameters):
-            if not isinstance(p, Tensor) or not p.requires_grad:
-                what = f"is frozen, of shape {p.shape}" if isinstance(p, Tensor) else f"is a {type(p).__name__}"
+            leaf = isinstance(p, Tensor) and p._node is None
+            if not leaf or not p.requires_grad:
+                what = (f"is frozen, of shape {p.shape}" if leaf else f"is the result of {p._node.name}"
+                        if isinstance(p, Tensor) else f"is a {type(p).__name__}")
                 raise TypeError(f"{name}: parameter {i} {what}; "
                                 "pass model.trainable(), which leaves frozen ones out")
         if len({id(p) for p in self.parameters}) < len(self.parameters):
@@ -66,7 +68,7 @@ class Optimizer:
         for i in reached:
             p = self.parameters[i]
             kept = p.data * (1 - self.lr * self.weight_decay) if self.weight_decay else p.data
-            p._adopt(kept - self.pieces[i])
+            p._adopt(np.asarray(kept - self.pieces[i], p.dtype))
 
     def update(self, span, t):
         """Turn the gradients in self.flat[span] into the amounts to subtract, at their step t = 1, 2, …"""
@@ -136,6 +138,8 @@ def warmup_cosine(lr, steps, warmup=0, final=0.0):
 
 def clip_grad_norm(parameters, max_norm):
     """Scale all gradients together so that their joint length is at most max_norm. Returns what it was."""
+    if not max_norm > 0:
+        raise ValueError(f"clip_grad_norm: max_norm must be above 0, got {max_norm}")
     reached = [p for p in parameters if p.grad is not None]
     norm = math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in reached))
     if norm > max_norm:

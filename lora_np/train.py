@@ -50,7 +50,7 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
     Raises FloatingPointError when the loss is no longer finite; that step is not taken. Ctrl-C ends the
     training and returns what there is.
     """
-    history, progress = History(), Progress(label, steps, quiet)
+    batches, history, progress = iter(batches), History(), Progress(label, steps, quiet)
     model.train()
     try:
         for step in range(steps + 1):
@@ -64,7 +64,11 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
             if schedule is not None:
                 optimizer.lr = schedule(step)
             optimizer.zero_grad()
-            value = loss(model, *next(batches))
+            batch = next(batches, None)
+            if batch is None:
+                raise ValueError(f"fit: the batches ended after {step} of {steps} steps; give an endless iterator, "
+                                 "such as data.batches(ids, batch, context)")
+            value = loss(model, *batch)
             if not math.isfinite(value.item()):
                 raise FloatingPointError(f"fit: the loss is {value.item()} at step {step}, with a learning rate of "
                                          f"{optimizer.lr:g}; try a tenth of it, or a longer warm-up")

@@ -129,8 +129,9 @@ def generate(model, ids, n, temperature=1.0, seed=0):
     if ids.ndim not in (1, 2) or not ids.size or ids.dtype.kind not in "iu":
         raise ValueError("generate: expected integer ids of shape (T,) or (B, T) with T >= 1, "
                          f"got {ids.dtype} {ids.shape}")
-    if n < 0 or temperature < 0:
-        raise ValueError(f"generate: n and temperature must not be negative, got n={n}, temperature={temperature}")
+    if not isinstance(n, (int, np.integer)) or n < 0 or not 0 <= temperature < np.inf:
+        raise ValueError("generate: n must be a whole number and temperature finite, neither negative; "
+                         f"got n={n}, temperature={temperature}")
     rng, context = np.random.default_rng(seed), model.config.context
     out, was_training = np.atleast_2d(ids), model.training
     cache, fresh = [], out[:, -context:]  # fresh: what the cache has not seen
