@@ -52,7 +52,7 @@ class CausalSelfAttention(Module):
     def __init__(self, config, rng):
         d = config.d_model
         self.n_heads = config.n_heads
-        self.k_proj, self.v_proj, self.q_proj, self.out_proj = (
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
             Linear(d, d, rng=rng, dtype=config.dtype) for _ in range(4))
 
     def forward(self, x, cache=None):
