@@ -6,7 +6,8 @@ The parameters of an adapted layer "….q_proj" are "….q_proj.weight" and "…
 the names they always had, and "….q_proj.lora_A" and "….q_proj.lora_B".
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,9 +21,10 @@ class LoraConfig:
     """What to adapt and how; the field names are those of PEFT's LoraConfig.
 
     r: the rank of the update. lora_alpha: the update is scaled by lora_alpha / r, or by
-    lora_alpha / sqrt(r) with use_rslora (Kalajdzievski 2023). target_modules: names of Linear layers,
-    each the last part of a path ("q_proj": in every layer) or a whole path. lora_dropout: in [0, 1), on
-    the input of A. seed: for A and dropout.
+    lora_alpha / sqrt(r) with use_rslora (Kalajdzievski 2023). target_modules: names of Linear layers, each
+    the end of a path ("q_proj": in every layer) or a whole path. lora_dropout: in [0, 1), on the input of A.
+    rank_pattern, alpha_pattern: {regular expression for the end of a path: r or lora_alpha there}; the first
+    that matches counts. seed: for A and dropout.
     """
 
     r: int = 8
@@ -30,6 +32,8 @@ class LoraConfig:
     target_modules: tuple = ("q_proj", "v_proj")
     lora_dropout: float = 0.0
     use_rslora: bool = False
+    rank_pattern: dict = field(default_factory=dict)
+    alpha_pattern: dict = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self):
@@ -41,11 +45,26 @@ class LoraConfig:
             raise ValueError(f"LoraConfig: lora_dropout must be in [0, 1), got {self.lora_dropout}")
         names = (self.target_modules,) if isinstance(self.target_modules, str) else tuple(self.target_modules)
         object.__setattr__(self, "target_modules", names)
+        for key in (*self.rank_pattern, *self.alpha_pattern):
+            try:
+                re.compile(key)
+            except re.error as error:
+                raise ValueError(f"LoraConfig: the pattern {key!r} is not a regular expression: {error}") from None
 
     @property
     def scaling(self):
         """alpha / r, or alpha / sqrt(r) with use_rslora."""
         return self.lora_alpha / (self.r ** 0.5 if self.use_rslora else self.r)
+
+    def at(self, path):
+        """The config of the layer at a path: without patterns, its own r and lora_alpha in their place."""
+        return replace(self, r=first_match(self.rank_pattern, path, self.r), rank_pattern={},
+                       lora_alpha=first_match(self.alpha_pattern, path, self.lora_alpha), alpha_pattern={})
+
+
+def first_match(pattern, path, default):
+    """The value of the first key of a pattern that matches a path or the end of one, as PEFT matches them."""
+    return next((value for key, value in pattern.items() if re.fullmatch(rf"(.*\.)?({key})", path)), default)
 
 
 class LoraLinear(Module):
@@ -54,6 +73,8 @@ class LoraLinear(Module):
     lora_A: (r, k), from U(-1/sqrt(k), 1/sqrt(k)). lora_B: (d, r), zeros, so that training starts from the
     base's own output. Raises ValueError where r > min(d, k).
     """
+
+    factors = ("lora_A", "lora_B")  # what is trained, saved and swapped
 
     def __init__(self, base, config, rng=None):
         d, k = base.weight.shape
@@ -78,6 +99,10 @@ class LoraLinear(Module):
         u = ops.linear(self.lora_dropout(x), self.lora_A) * self.scaling  # (..., r): scaled here, where it is small
         return ops.linear(u, self.lora_B, ops.linear(x, self.weight, self.bias))
 
+    def w0(self):
+        """The array W0 (d, k), whether merged or not."""
+        return self._w0 if self.merged else self.weight.data
+
     def delta(self):
         """The update (alpha / r) B A, an array (d, k)."""
         return self.scaling * (self.lora_B.data @ self.lora_A.data)
@@ -90,8 +115,9 @@ class LoraLinear(Module):
     def merge(self):
         """Add the update to the weight; merging twice is merging once."""
         if not self.merged:
+            update = self.delta()
             self._w0 = self.weight.data
-            self.weight.data = self._w0 + self.delta()
+            self.weight.data = self._w0 + update
 
     def unmerge(self):
         """Give the weight the bits of W0 back."""
@@ -114,34 +140,49 @@ def lora_layers(model):
     return layers
 
 
-def add_lora(model, config):
-    """Freeze the model and put a LoraLinear in the place of each targeted Linear. Returns their paths.
-
-    Whatever the model held is frozen; exactly the new lora_A and lora_B are trainable. Raises ValueError
-    for a target that names no Linear layer or a rank too high for one, and changes nothing then.
-    """
+def targets(model, config):
+    """{path: Linear} that a config adapts. Raises ValueError for a target that names no Linear layer, a pattern
+    that matches none of them, or a rank too high for one."""
     modules = dict(model.named_modules())
     linear = {path: m for path, m in modules.items() if isinstance(m, Linear)}
     adapted = [path for path, m in modules.items() if isinstance(m, LoraLinear)]
     if adapted:
         raise ValueError(f"add_lora: this model has LoRA layers already ({adapted[0]}, …); call remove(model) first")
     for target in config.target_modules:
-        if not any(target in (path, path.split(".")[-1]) for path in linear):
+        if not any(_ends(path, [target]) for path in linear):
             names = sorted({path.split(".")[-1] for path in linear})
             raise ValueError(f"add_lora: target {target!r} names no Linear layer; there are {', '.join(names)} "
                              f"(in every layer), or whole paths such as {next(iter(linear), 'none')!r}")
-    chosen = [path for path in linear if path in config.target_modules or path.split(".")[-1] in config.target_modules]
-    for path in chosen:
-        _check_rank(linear[path], config)
-    rng = np.random.default_rng(config.seed)
-    layers = {path: LoraLinear(linear[path], config, rng) for path in chosen}
-    model.freeze()
-    for path, layer in layers.items():
-        _replace(model, path, layer)
+    chosen = {path: module for path, module in linear.items() if _ends(path, config.target_modules)}
+    for key in (*config.rank_pattern, *config.alpha_pattern):
+        if not any(first_match({key: True}, path, False) for path in chosen):
+            raise ValueError(f"add_lora: the pattern {key!r} matches none of the targeted layers, "
+                             f"such as {next(iter(chosen))!r}")
+    for path, module in chosen.items():
+        _check_rank(module, config.at(path))
     return chosen
 
 
-def _replace(model, path, module):
+def _ends(path, names):
+    return any(f".{path}".endswith(f".{name}") for name in names)
+
+
+def add_lora(model, config, layer=LoraLinear):
+    """Freeze the model and put a LoraLinear in the place of each targeted Linear. Returns their paths.
+
+    Whatever the model held is frozen; exactly the new lora_A and lora_B are trainable. layer: LoraLinear, or a
+    variant of it. Raises ValueError for a target that names no Linear layer or a rank too high for one, and
+    changes nothing then.
+    """
+    chosen, rng = targets(model, config), np.random.default_rng(config.seed)
+    layers = {path: layer(linear, config.at(path), rng) for path, linear in chosen.items()}
+    model.freeze()
+    for path, adapted in layers.items():
+        replace_module(model, path, adapted.train(model.training))
+    return list(layers)
+
+
+def replace_module(model, path, module):
     """Put a module at a path such as layers.0.self_attn.q_proj."""
     *parents, name = path.split(".")
     for part in parents:
@@ -167,10 +208,13 @@ def unmerge(model):
 def remove(model):
     """Put plain Linear layers back. A merged layer keeps its merged weight; else the update is dropped.
 
-    All parameters stay frozen; set requires_grad to train them.
+    All parameters stay frozen; set requires_grad to train them. Adapters beside the active one are dropped too.
     """
     for path, layer in lora_layers(model).items():
-        _replace(model, path, layer._base)
+        if layer.merged:
+            layer._base.weight.data = layer.weight.data
+        replace_module(model, path, layer._base)
+    vars(model).pop("_adapters", None)
 
 
 def count_parameters(model):

@@ -1,0 +1,60 @@
+"""Reading and writing the files of a model folder: whole or not at all."""
+
+import json
+import os
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(folder):
+    """Yields create(name): a new open binary file. At the end all of them take the places of those names in the
+    folder, once they are whole and on the disk; if anything fails before that, the old files stay as they were."""
+    folder, files = Path(folder), {}
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = uuid.uuid4().hex
+
+    def create(name):
+        files[name] = open(folder / f".{name}.{stamp}", "xb")  # noqa: SIM115 - closed below
+        return files[name]
+
+    try:
+        yield create
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+        for name, file in files.items():
+            os.replace(file.name, folder / name)
+    finally:
+        for file in files.values():
+            file.close()
+            Path(file.name).unlink(missing_ok=True)
+
+
+def write_json(file, value):
+    """Write a value as indented JSON to an open binary file."""
+    file.write((json.dumps(value, indent=2) + "\n").encode())
+
+
+def read_json(path):
+    """The JSON object in a file. Raises ValueError where there is none in it."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected a JSON object, got a {type(value).__name__}")
+    return value
+
+
+def check_shapes(path, arrays, shapes):
+    """Raise a ValueError that lists each array that is missing, unexpected or of another shape."""
+    problems = [f"missing: {name} {shape}" for name, shape in shapes.items() if name not in arrays]
+    problems += [f"unexpected: {name} {array.shape}" for name, array in arrays.items() if name not in shapes]
+    problems += [f"wrong shape: {name} is {arrays[name].shape}, expected {shape}"
+                 for name, shape in shapes.items() if name in arrays and arrays[name].shape != shape]
+    if problems:
+        more = [f"and {len(problems) - 12} more"] if len(problems) > 12 else []
+        raise ValueError(f"{path}: does not fit, and nothing was loaded\n  " + "\n  ".join(problems[:12] + more))
