@@ -56,7 +56,7 @@ def backpropagate(start, seed, retain_graph=False):
         for target, vjp in this.edges:
             d = np.asarray(vjp(g))
             if d.dtype.kind not in "fiub":
-                raise TypeError(f"{this.name}: its vjp gave {d!r} instead of a gradient; does it return one?")
+                raise TypeError(f"{this.name}: its vjp gave {d} instead of a gradient; does it return one?")
             ours = d is not g and d.base is None and d.flags.writeable  # a fresh array, in nobody else's hands
             if d.shape != target.shape:
                 d, ours = unbroadcast(d, target.shape, this.name), True
