@@ -1,0 +1,54 @@
+"""What several test files share: central differences, and a model small enough to check every entry of."""
+
+import numpy as np
+
+from lora_np import GPT, GPTConfig, Tensor, no_grad
+
+
+def numeric_gradients(function, arrays, upstream, step=1e-6):
+    """dL/d(array) for L = sum(upstream * function(*arrays)), every element, by central differences in float64."""
+
+    def loss(parts):
+        with no_grad():
+            return np.vdot(upstream, function(*map(Tensor, parts)).data)
+
+    gradients = []
+    for which, array in enumerate(arrays):
+        gradient = np.zeros(array.shape)
+        for at in np.ndindex(array.shape):
+            both = []
+            for h in (step, -step):
+                moved = array.copy()
+                moved[at] += h
+                both.append(loss([*arrays[:which], moved, *arrays[which + 1:]]))
+            gradient[at] = (both[0] - both[1]) / (2 * step)
+        gradients.append(gradient)
+    return gradients
+
+
+def gradients(function, *arrays, upstream=None):
+    """The gradients that backward brings to Tensors holding these arrays, for a seed (ones if None)."""
+    leaves = [Tensor(a, requires_grad=True) for a in arrays]
+    y = function(*leaves)
+    y.backward(np.ones(y.shape) if upstream is None else upstream)
+    return [t.grad for t in leaves]
+
+
+def check_gradients(function, *arrays, seed=0, rtol=1e-5, atol=1e-7):
+    """Assert that backward agrees with central differences in every element, under a random upstream gradient."""
+    arrays = [np.asarray(a, float) for a in arrays]
+    upstream = np.random.default_rng(seed).normal(size=function(*map(Tensor, arrays)).shape)
+    for got, expected in zip(gradients(function, *arrays, upstream=upstream),
+                             numeric_gradients(function, arrays, upstream), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=rtol, atol=atol)
+
+
+def small_gpt(**changes):
+    """A GPT of 624 parameters in float64 whose sizes all differ, so that no two axes can be confused."""
+    sizes = dict(vocab_size=7, context=5, d_model=6, n_heads=2, n_layers=2, d_ff=9, dtype=np.float64)
+    return GPT(GPTConfig(**{**sizes, **changes}))
+
+
+def numbers(model):
+    """{name: (array's bytes, requires_grad)}: to show that nothing changed."""
+    return {name: (t.data.tobytes(), t.requires_grad) for name, t in model.named_parameters()}
