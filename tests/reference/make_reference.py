@@ -19,18 +19,18 @@ from peft.optimizers import create_loraplus_optimizer
 from safetensors.torch import save_file
 
 HERE = Path(__file__).parent
-SIZES = dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, ffn_dim=40, max_position_embeddings=12,
-             num_attention_heads=2, word_embed_proj_dim=16, dropout=0.0, pad_token_id=None, bos_token_id=None,
-             eos_token_id=None)
+SIZES = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "ffn_dim": 40, "max_position_embeddings": 12,
+         "num_attention_heads": 2, "word_embed_proj_dim": 16, "dropout": 0.0, "pad_token_id": None,
+         "bos_token_id": None, "eos_token_id": None}
 ADAPTERS = {
-    "lora": dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"]),
-    "rslora": dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], use_rslora=True),
-    "patterns": dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "fc1"],
-                     rank_pattern={"layers.1.self_attn.q_proj": 2, "fc[12]": 6}, alpha_pattern={"v_proj": 3}),
-    "dora": dict(r=4, lora_alpha=8, target_modules=["q_proj", "fc1"], use_dora=True),
-    "second": dict(r=2, lora_alpha=6, target_modules=["v_proj", "fc2"]),
+    "lora": {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]},
+    "rslora": {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "use_rslora": True},
+    "patterns": {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "fc1"],
+                 "rank_pattern": {"layers.1.self_attn.q_proj": 2, "fc[12]": 6}, "alpha_pattern": {"v_proj": 3}},
+    "dora": {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "fc1"], "use_dora": True},
+    "second": {"r": 2, "lora_alpha": 6, "target_modules": ["v_proj", "fc2"]},
 }
-ADAMW = dict(lr=1e-2, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+ADAMW = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}
 
 torch.manual_seed(0)
 torch.set_num_threads(1)
