@@ -44,6 +44,8 @@ class LoraConfig:
         if not 0 <= self.lora_dropout < 1:
             raise ValueError(f"LoraConfig: lora_dropout must be in [0, 1), got {self.lora_dropout}")
         names = (self.target_modules,) if isinstance(self.target_modules, str) else tuple(self.target_modules)
+        if not names:
+            raise ValueError("LoraConfig: target_modules is empty, so nothing would be adapted")
         object.__setattr__(self, "target_modules", names)
         for key in (*self.rank_pattern, *self.alpha_pattern):
             try:
@@ -144,15 +146,15 @@ def targets(model, config):
     """{path: Linear} that a config adapts. Raises ValueError for a target that names no Linear layer, a pattern
     that matches none of them, or a rank too high for one."""
     modules = dict(model.named_modules())
-    linear = {path: m for path, m in modules.items() if isinstance(m, Linear)}
+    linear = {path: m for path, m in modules.items() if isinstance(m, Linear) and m is not model}
     adapted = [path for path, m in modules.items() if isinstance(m, LoraLinear)]
     if adapted:
         raise ValueError(f"add_lora: this model has LoRA layers already ({adapted[0]}, …); call remove(model) first")
     for target in config.target_modules:
         if not any(_ends(path, [target]) for path in linear):
-            names = sorted({path.split(".")[-1] for path in linear})
-            raise ValueError(f"add_lora: target {target!r} names no Linear layer; there are {', '.join(names)} "
-                             f"(in every layer), or whole paths such as {next(iter(linear), 'none')!r}")
+            names = ", ".join(sorted({path.split(".")[-1] for path in linear})) or "none"
+            raise ValueError(f"add_lora: target {target!r} names no Linear layer inside this model; there are {names}"
+                             + (f" (in every layer), or whole paths such as {next(iter(linear))!r}" if linear else ""))
     chosen = {path: module for path, module in linear.items() if _ends(path, config.target_modules)}
     for key in (*config.rank_pattern, *config.alpha_pattern):
         if not any(first_match({key: True}, path, False) for path in chosen):
