@@ -1,6 +1,7 @@
 """Base models and tokenizers on disk, in the layout of Transformers (OPT): they open there as they are, and
 theirs open here. Nothing is unpickled, and everything is checked before it is used. Adapters: see peft.py."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,12 +80,25 @@ def load_model(folder, dtype=None):
                            dropout=given.get("dropout", 0.0), dtype=dtype.type)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-    model = GPT(config)
-    own = dict(model.named_parameters())
-    check_shapes(folder, arrays, {name: t.shape for name, t in own.items()})
-    for name, t in own.items():
+    model, shapes = _unfilled(config)
+    check_shapes(folder, arrays, shapes)
+    for name, t in model.named_parameters():
         t._adopt(np.require(arrays[name], dtype, "CA"))
     return model.eval()
+
+
+def _unfilled(config):
+    """(a GPT whose parameters are still to come, {name: shape} of those).
+
+    It is built with small sizes that all differ, so that no time and memory go into random weights; its
+    parameters' shapes then tell which size belongs where.
+    """
+    h = int(config.n_heads)
+    small = replace(config, d_model=h, d_ff=h + 1, vocab_size=h + 2, context=h + 3)
+    full = {getattr(small, name): getattr(config, name) for name in ("d_model", "d_ff", "vocab_size", "context")}
+    model = GPT(small)
+    model.config = config
+    return model, {name: tuple(full[n] for n in t.shape) for name, t in model.named_parameters()}
 
 
 def _weights(folder):
