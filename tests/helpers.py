@@ -44,7 +44,7 @@ def check_gradients(function, *arrays, seed=0, rtol=1e-5, atol=1e-7):
 
 
 def small_gpt(**changes):
-    """A GPT of 624 parameters in float64 whose sizes all differ, so that no two axes can be confused."""
+    """A GPT of 714 parameters in float64 whose sizes all differ, so that no two axes can be confused."""
     sizes = {"vocab_size": 7, "context": 5, "d_model": 6, "n_heads": 2, "n_layers": 2, "d_ff": 9, "dtype": np.float64}
     return GPT(GPTConfig(**sizes | changes))
 
