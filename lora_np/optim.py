@@ -137,12 +137,15 @@ def warmup_cosine(lr, steps, warmup=0, final=0.0):
 
 
 def clip_grad_norm(parameters, max_norm):
-    """Scale all gradients together so that their joint length is at most max_norm. Returns what it was."""
+    """Scale all gradients together so that their joint length is at most max_norm. Returns what it was.
+
+    A length that is inf or nan is returned too; the gradients are then as they were.
+    """
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: max_norm must be above 0, got {max_norm}")
     reached = [p for p in parameters if p.grad is not None]
     norm = math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in reached))
-    if norm > max_norm:
+    if max_norm < norm < math.inf:
         for p in reached:
             p.grad = p.grad * (max_norm / norm)
     return norm

@@ -47,8 +47,8 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
     validation: a list of (x, y), evaluated before the first step, after every `every` steps and at the
     end. clip: the largest joint length of the gradients, or None. Progress goes to stderr: one live line
     on a terminal, a plain line at each evaluation elsewhere, nothing if quiet.
-    Raises FloatingPointError when the loss is no longer finite; that step is not taken. Ctrl-C ends the
-    training and returns what there is.
+    Raises FloatingPointError when the loss, or the gradient that is to be clipped, is no longer finite; that step is
+    not taken. Ctrl-C ends the training and returns what there is.
     """
     batches, history, progress = iter(batches), History(), Progress(label, steps, quiet)
     model.train()
@@ -69,12 +69,10 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
                 raise ValueError(f"fit: the batches ended after {step} of {steps} steps; give an endless iterator, "
                                  "such as data.batches(ids, batch, context)")
             value = loss(model, *batch)
-            if not math.isfinite(value.item()):
-                raise FloatingPointError(f"fit: the loss is {value.item()} at step {step}, with a learning rate of "
-                                         f"{optimizer.lr:g}; try a tenth of it, or a longer warm-up")
+            _check_finite("loss", value.item(), step, optimizer)
             value.backward()
             if clip is not None:
-                clip_grad_norm(optimizer.parameters, clip)
+                _check_finite("length of the gradient", clip_grad_norm(optimizer.parameters, clip), step, optimizer)
             optimizer.step()
             history.train.append(value.item())
             progress.live(step + 1, history)
@@ -85,6 +83,12 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
         progress.end()
         model.eval()
     return history
+
+
+def _check_finite(what, number, step, optimizer):
+    if not math.isfinite(number):
+        raise FloatingPointError(f"fit: the {what} is {number} at step {step}, with a learning rate of "
+                                 f"{optimizer.lr:g}; try a tenth of it, or a longer warm-up")
 
 
 class Progress:
