@@ -55,7 +55,7 @@ def test_sgd_by_hand():
 
 @pytest.mark.parametrize("optimizer", [lambda p: optim.SGD(p, 0.1, momentum=0.9), lambda p: optim.AdamW(p, 0.1)])
 def test_an_optimizer_finds_the_minimum(optimizer):
-    p, q = leaves([3.0, -4.0], 2.0)
+    p, q = leaves([2.0, -1.0], 0.0)
     steps = optimizer([p, q])
     for step in range(600):
         steps.lr = 0.1 * 0.99 ** step
@@ -165,6 +165,15 @@ def test_clipping_scales_all_gradients_together():
     optim.clip_grad_norm([r], 1.0)
     assert r.grad.dtype == np.float32
     assert optim.clip_grad_norm([unused], 1) == 0
+
+
+@pytest.mark.parametrize("gradient", [[np.inf, 1.0], [np.nan, 1.0], [1e200, 1.0]])
+def test_a_length_that_is_not_finite_is_told_and_not_hidden(gradient):
+    (p,) = leaves([0.0, 0.0])
+    p.grad = np.array(gradient)
+    with np.errstate(all="ignore"):
+        assert not math.isfinite(optim.clip_grad_norm([p], 1.0))
+    assert np.array_equal(p.grad, gradient, equal_nan=True)  # times 1 / inf: all 0, and nothing learns
 
 
 @pytest.mark.parametrize("norm", [0, -1, math.nan])
