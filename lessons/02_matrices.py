@@ -117,17 +117,19 @@ assert list(verdicts(*square).values()).count("fits and is wrong") == 3
 
 # %% [markdown]
 # With three different sizes, only the right one fits. With square matrices all four fit, and three of them are wrong,
-# without any error: that answers the prediction, and it is $G W^\top$. The weights of a transformer's attention, which we come to in lesson 05, are square. So: shapes can
-# refute a formula but not prove it. Derive it from the indices, and test it where no two sizes are equal.
+# without any error. The answer to the prediction is $G W^\top$, and only the indices say so. This is no rare case: most
+# weights in the attention of a transformer, which we come to in lesson 05, are square. Shapes can refute a formula but
+# not prove it. Derive it from the indices, and test it where no two sizes are equal.
 #
 # ## The same layer, written the other way
 #
-# In practice a weight is stored the other way round, with one row for each *output*: $W$ has shape (outputs, inputs), and
-# a batch of inputs, one in each row of $X$, goes through it as $Y = X W^\top$. Whoever has learned "the gradient of $X$ has
-# a transpose" by heart is now wrong. The indices tell: $Y_{ij} = \sum_k X_{ik} W_{jk}$, so
+# In practice a weight is stored the other way round, with one row for each *output*. Our weight stored so is
+# $V = W^\top$, of shape (outputs, inputs), and a batch of inputs, one in each row of $X$, goes through it as $Y = X V^\top$.
+# Whoever has learned "the gradient of $X$ has a transpose" by heart is now wrong. The indices tell:
+# $Y_{ij} = \sum_k X_{ik} V_{jk}$, so
 
 # %%
-V = W.T.copy()  # the same weight, stored as (outputs, inputs) = (2, 3)
+V = W.T  # (outputs, inputs) = (2, 3)
 assert np.array_equal(X @ V.T, Y)
 dX_again = np.einsum("ij,jk->ik", G, V)
 dV = np.einsum("ij,ik->jk", G, X)
@@ -137,8 +139,8 @@ assert np.array_equal(dX_again, dX) and np.array_equal(dV, dW.T)
 print("dX = G @ V, dV = G.T @ X")
 
 # %% [markdown]
-# No transpose on the weight now. ($Y$ is the same as before, so $G$ is too.) This form, with a bias added, is the linear layer of every model in this course:
-# `ops.linear`.
+# No transpose on the weight now. This form, with a bias added, is the linear layer of every model in this course:
+# `ops.linear`. The next section uses it.
 #
 # ## Broadcasting copies, so its gradient adds
 #
