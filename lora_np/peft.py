@@ -26,6 +26,7 @@ READ = {*SETTINGS, "peft_type", "lora_dropout", "bias", "init_lora_weights", "la
 WITHOUT_EFFECT = {"task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "eva_config",
                   "megatron_core", "qalora_group_size", "peft_version", "layers_pattern"}
 CHOICES = {"peft_type": ("LORA",), "bias": ("none", None), "layers_pattern": (None, "layers", ["layers"], [], ""),
+           "use_rslora": (True, False, None), "use_dora": (True, False, None),
            "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva")}  # others change W0 as well
 
 
@@ -148,7 +149,11 @@ def _check_options(folder, given, metadata):
                 raise ValueError(f"{where}: {option} is {value!r}; supported here: {CHOICES[option]}")
         elif option not in READ | WITHOUT_EFFECT and value not in (None, False, "", [], {}):
             raise ValueError(f"{where}: {option} is {value!r}, which is not supported here and would change the result")
-    for option, value in json.loads(metadata.get("settings", "{}")).items():
+    try:
+        recorded = dict(json.loads(metadata.get("settings", "{}")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{folder / 'adapter_model.safetensors'}: bad record of settings: {error}") from None
+    for option, value in recorded.items():
         if given.get(option) != value:
             raise ValueError(f"{where}: {option} is {given.get(option)!r}, but the weights beside it were saved with "
                              f"{value!r}: the two files do not belong together")

@@ -8,6 +8,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 
@@ -35,15 +36,17 @@ def read(path):
 
     Raises ValueError, saying what is wrong, for a file that is cut short or whose header does not fit it.
     """
-    raw = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
+    raw = np.memmap(path, np.uint8, "r") if os.path.getsize(path) else np.zeros(0, np.uint8)
     start = 8 + int.from_bytes(raw[:8].tobytes(), "little")
     if len(raw) < 8 or not 8 < start <= min(len(raw), LONGEST):
         raise ValueError(f"{path}: not a whole safetensors file: it has {len(raw):,} bytes, and its header "
                          f"should end at byte {start:,}; was it cut short, or is it a placeholder for a large file?")
     try:
         header = json.loads(raw[8:start].tobytes(), object_pairs_hook=_once_each)
-        metadata = header.pop("__metadata__", {})
-        entries = sorted((_entry(name, **entry) for name, entry in header.items()), key=lambda entry: entry[3:])
+        metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
+        if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+            raise ValueError("expected a JSON object, and in its __metadata__ nothing but strings")
+        entries = sorted((_entry(name, entry) for name, entry in header.items()), key=lambda entry: entry[3:])
         end = 0
         for name, _, _, begin, stop in entries:
             if begin != end:
@@ -51,22 +54,25 @@ def read(path):
             end = stop
         if start + end != len(raw):
             raise ValueError(f"the arrays end at byte {start + end:,}, the file at {len(raw):,}; was it cut short?")
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        arrays = {name: raw[start + begin:start + stop].view(np.ndarray).view(DTYPES[dtype]).reshape(shape)
+                  for name, dtype, shape, begin, stop in entries}
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path}: bad safetensors header: {error}") from None
-    arrays = {name: np.ndarray(shape, DTYPES[dtype], raw, start + begin) for name, dtype, shape, begin, _ in entries}
     for name, dtype, *_ in entries:
         if dtype == "BF16":  # the upper half of a float32
             arrays[name] = (arrays[name].astype(np.uint32) << 16).view(np.float32)
     return arrays, metadata
 
 
-def _entry(name, dtype, shape, data_offsets):
+def _entry(name, entry):
     """One array's line of the header as (name, dtype, shape, begin, end), checked."""
-    begin, end = data_offsets
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{name!r} is described by {entry}; expected dtype, shape and data_offsets")
+    dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     if dtype not in DTYPES:
         raise ValueError(f"{name!r} has dtype {dtype}; expected one of {', '.join(DTYPES)}")
     if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
-        raise ValueError(f"{name!r} has shape {shape} at {data_offsets}; expected whole numbers from 0")
+        raise ValueError(f"{name!r} has shape {shape} at {[begin, end]}; expected whole numbers from 0")
     if end - begin != math.prod(shape) * DTYPES[dtype].itemsize:
         raise ValueError(f"{name!r} is {dtype} {shape}: {math.prod(shape) * DTYPES[dtype].itemsize:,} bytes; "
                          f"but bytes {begin:,} to {end:,} are {end - begin:,}")
@@ -75,6 +81,7 @@ def _entry(name, dtype, shape, data_offsets):
 
 def _once_each(pairs):
     """The object of a JSON text, in which no name may come twice."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError(f"a name comes twice among {', '.join(name for name, _ in pairs)[:200]}")
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} comes twice")
     return dict(pairs)

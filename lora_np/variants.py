@@ -90,7 +90,8 @@ class DoraLinear(LoraLinear):
 
         h = m * (W x) / |W| + b        lora_magnitude_vector m: (d,), the row lengths |W0| at the start
 
-    |W|, the lengths of W's rows, counts as a constant in the gradient (section 4.3).
+    |W|, the lengths of W's rows, counts as a constant in the gradient (section 4.3). lora_dropout acts on the
+    input of A, as in LoRA; in PEFT it then acts on W0's as well.
     """
 
     factors = ("lora_A", "lora_B", "lora_magnitude_vector")

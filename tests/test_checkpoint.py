@@ -74,7 +74,7 @@ def test_arrays_of_a_loaded_model_stay_in_the_file_and_survive_its_replacement(b
     window = model.embed_tokens.weight.data
     while isinstance(window.base, np.ndarray):
         window = window.base
-    assert isinstance(window, np.memmap)
+    assert isinstance(window, np.memmap) and not window.flags.writeable
     save_model(small_gpt(seed=1), base)  # a new file takes the name; the old one lives on while it is mapped
     assert (logits(model) == before).all() and (logits(load_model(base)) != before).any()
 
@@ -129,7 +129,7 @@ def test_tokenizer_round_trip(tmp_path):
 
 def test_safetensors_keeps_every_shape_and_layout(tmp_path):
     arrays = {"scalar": np.array(1.5), "empty": np.zeros((0, 3), np.float32), "turned": np.arange(6.0).reshape(2, 3).T,
-              "half": np.array([1, 2, 3], np.float16), "after": np.array([-1.0])}
+              "half": np.array([1, 2, 3], np.float16), "after": np.array([-1.0]), "end": np.zeros((4, 0))}
     with files.replacing(tmp_path) as create:
         safetensors.write(create("x"), arrays, {"note": "kept"})
     again, metadata = safetensors.read(tmp_path / "x")
@@ -244,6 +244,16 @@ def overlap(path):
     with_header(path, header, numbers)
 
 
+def metadata_is_a_number(path):
+    header, numbers = header_of(path)
+    with_header(path, {**header, "__metadata__": 5}, numbers)
+
+
+def metadata_holds_a_number(path):
+    header, numbers = header_of(path)
+    with_header(path, {**header, "__metadata__": {"settings": 5}}, numbers)
+
+
 def entry_is_a_number(path):
     header, numbers = header_of(path)
     with_header(path, {**header, "x": 5}, numbers)
@@ -251,6 +261,8 @@ def entry_is_a_number(path):
 
 BROKEN = [truncated, cut_inside_the_header, empty, seven_bytes, placeholder, huge_header_length, too_long_for_the_file,
           extra_bytes, not_json, not_an_object, deeply_nested, a_name_twice, overlap, entry_is_a_number,
+          metadata_is_a_number, metadata_holds_a_number,
+          entry(shape=[0, 10 ** 30], data_offsets=[0, 0]), entry(shape=[1] * 99 + [42]),
           entry(dtype="I64"), entry(dtype=["F32"]), entry(shape=[3]), entry(shape=[-1]), entry(shape="ab"),
           entry(shape=[1.5]), entry(shape=[10 ** 30]), entry(data_offsets=[0]), entry(data_offsets=[8, 0]),
           entry(data_offsets=["a", "b"]), entry(shape=None), entry(more=1)]
@@ -271,6 +283,15 @@ def test_a_malformed_file_is_refused_by_name(base, adapter, which, damage):
         load_model(base) if which == "model" else load_adapter(model, adapter)
     assert str(path) in str(error.value)
     assert numbers(model) == before
+
+
+def test_numbers_may_begin_at_an_odd_byte(base):
+    expected = logits(load_model(base))
+    header, numbers = header_of(base / "model.safetensors")
+    text = json.dumps(header).encode()
+    with_header(base / "model.safetensors", text + b" " * (1 - len(text) % 2), numbers)
+    model = load_model(base)
+    assert (logits(model) == expected).all() and all(t.data.flags.aligned for t in model.parameters())
 
 
 def test_random_damage_is_refused_or_harmless(tmp_path):
@@ -429,7 +450,10 @@ def test_a_config_that_disagrees_with_its_weights_is_refused(base, adapter, chan
     ({"target_modules": ["q_proj"]}, "unexpected: layers.0.self_attn.v_proj.lora_A"),
     ({"target_modules": ["q_proj", "v_proj", "fc1"]}, "missing: layers.0.fc1.lora_A"),
     ({"target_modules": ["c_attn"]}, "names no Linear layer"), ({"target_modules": "("}, r"adapter_config\.json"),
-    ({"target_modules": 5}, r"adapter_config\.json"), ({"rank_pattern": {"(": 4}}, r"adapter_config\.json"),
+    ({"target_modules": 5}, r"adapter_config\.json"), ({"use_rslora": "false"}, "use_rslora is 'false'"),
+    ({"target_modules": [5]}, r"adapter_config\.json"), ({"rank_pattern": "x"}, r"adapter_config\.json"),
+    ({"layers_to_transform": "a"}, "names no Linear layer"), ({"lora_dropout": "x"}, r"adapter_config\.json"),
+    ({"rank_pattern": {"(": 4}}, r"adapter_config\.json"),
     ({"rank_pattern": [4]}, r"adapter_config\.json"), ({"layers_to_transform": 1}, "unexpected: layers.0"),
 ])
 def test_a_config_that_disagrees_with_tensors_of_no_record_is_refused(base, adapter, changes, says):
@@ -450,6 +474,15 @@ def test_a_config_that_disagrees_with_tensors_of_no_record_is_refused(base, adap
 def test_adapter_weights_that_do_not_fit_are_refused(base, adapter, change, says):
     rewrite(adapter / "adapter_model.safetensors", change)
     refused(adapter, load_model(base), says)
+
+
+@pytest.mark.parametrize("text", ["{", "5", "[1]", "[" * 100_000])
+def test_a_bad_record_of_settings_is_refused(base, adapter, text):
+    path = adapter / "adapter_model.safetensors"
+    arrays = dict(safetensors.read(path)[0])
+    with files.replacing(adapter) as create:
+        safetensors.write(create(path.name), arrays, {"settings": text})
+    refused(adapter, load_model(base), "bad record of settings")
 
 
 def test_an_adapter_for_another_base_is_refused(base, adapter):
