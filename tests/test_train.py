@@ -80,6 +80,15 @@ def test_a_run_is_deterministic():
     assert numbers(first) == numbers(second)
 
 
+def test_old_gradients_do_not_count():
+    fresh, stale = small_gpt(), small_gpt()
+    for t in stale.parameters():
+        t.grad = np.ones(t.shape)
+    run(fresh, steps=2)
+    run(stale, steps=2)
+    assert numbers(fresh) == numbers(stale)
+
+
 def test_validation_comes_first_then_at_intervals_and_last():
     model = small_gpt()
     before = evaluate(model, VALIDATION)
