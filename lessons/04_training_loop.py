@@ -122,8 +122,8 @@ assert runs[0.8][-1] > 1e6
 
 # %% [markdown]
 # Too small, and the loss falls so slowly that one might take it for the best there is. Too large, and it grows without
-# bound. The border is sharp, and a loss of a single parameter shows why. For $L = a w^2$, with some number $a$, the gradient is $2 a w$, and a step
-# with learning rate $\eta$ gives
+# bound. The border is sharp, and a loss of a single parameter shows why. For $L = a w^2$, with some number $a$, the
+# gradient is $2 a w$, and a step with learning rate $\eta$ gives
 #
 # $$
 # w - \eta \cdot 2 a w = (1 - 2 a \eta) w .
@@ -175,7 +175,7 @@ assert max(forgotten[-40:]) > 0.9 * forgotten[0]  # after 80 steps it is again a
 from lessons.course import figures
 
 TOO_LARGE, RIGHT, TOO_SMALL = figures.OTHERS[1], figures.OTHERS[0], figures.OTHERS[3]
-fig, (left, right) = figures.new("Small steps crawl, large ones explode, stale gradients never settle", columns=2, width=13, height=5.2)
+fig, (left, right) = figures.new("Small steps crawl, large ones explode, stale gradients never settle", columns=2, width=12, height=4.8)
 for lr, color in ((0.01, TOO_SMALL), (0.5, RIGHT), (0.8, TOO_LARGE)):
     left.semilogy(runs[lr], color=color)
 figures.label(left, 59, runs[0.01][-1], "0.01:\ntoo small", TOO_SMALL)
@@ -191,14 +191,14 @@ right.set_title("Gradients, learning rate 0.1")
 right.set(xlabel="step", ylabel="loss", xlim=(0, 119), ylim=(0, 1.8))
 figures.save(fig, "04_training_loop", alt="Two panels of loss against step. Left, on a logarithmic axis: learning rate 0.01 has "
              "hardly fallen after 60 steps, 0.5 has reached 1e-8, 0.8 grows beyond all bounds. Right: with gradients cleared the "
-             "loss falls to zero; without, it swings between zero and its first value without end.")
+             "loss falls to zero; without, it swings between about zero and about its first value all the way.")
 
 # %% [markdown]
 # ## The same with the library
 #
 # The line is a linear layer with one input and one output, and the step is an *optimizer*: SGD, stochastic gradient
-# descent. It holds the parameters, clears their gradients and moves them. Inputs and outputs are now columns, one planet
-# in each row.
+# descent ("stochastic", random, because with more data than eight planets each step sees a random part of it). It holds
+# the parameters, clears their gradients and moves them. Inputs and outputs are now columns, one planet in each row.
 
 # %%
 from lora_np.nn import Linear
@@ -220,7 +220,8 @@ assert np.allclose([layer.weight.item(), layer.bias.item()], [w_found, b_found],
 # All training in this course is this loop. `fit` in `lora_np/train.py` is the same with progress and checks around it,
 # and another optimizer, AdamW, takes the place of SGD: it also keeps, for each parameter, a running mean of its gradients
 # and of their squares, and so finds a step size for each.
-#
+
+# %% [markdown]
 # ## Key points
 #
 # - A training step: compute the loss, clear the gradients, run backward, move each parameter against its gradient.
