@@ -50,6 +50,9 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
     Raises FloatingPointError when the loss, or the gradient that is to be clipped, is no longer finite; that step is
     not taken. Ctrl-C ends the training and returns what there is.
     """
+    if not all(isinstance(n, (int, np.integer)) for n in (steps, every)) or steps < 0 or every < 1:
+        raise ValueError(f"fit: steps must be a whole number of at least 0 and every of at least 1, got steps={steps}, "
+                         f"every={every}")
     batches, history, progress = iter(batches), History(), Progress(label, steps, quiet)
     model.train()
     try:
