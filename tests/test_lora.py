@@ -163,6 +163,27 @@ def test_targets_are_names_or_paths(target, expected):
     assert sorted(lora.lora_layers(model)) == expected
 
 
+def test_patterns_give_layers_their_own_rank_and_alpha():
+    config = LoraConfig(r=2, lora_alpha=6, rank_pattern={"layers.1.self_attn.q_proj": 3}, alpha_pattern={"v_proj": 8})
+    layers = lora.lora_layers(adapted(config))
+    assert {path[7:]: (layer.lora_A.shape[0], layer.scaling) for path, layer in layers.items()} == {
+        "0.self_attn.q_proj": (2, 3), "1.self_attn.q_proj": (3, 2), "0.self_attn.v_proj": (2, 4),
+        "1.self_attn.v_proj": (2, 4)}
+
+
+def test_layers_held_in_a_list_are_replaced_there():
+    class Stack(nn.Module):
+        def __init__(self):
+            self.layers = [nn.Linear(3, 3), nn.Linear(3, 3)]
+
+    model = Stack()
+    base = model.layers[1]
+    assert lora.add_lora(model, LoraConfig(r=1, target_modules="1")) == ["layers.1"]
+    assert isinstance(model.layers[1], lora.LoraLinear) and np.array_equal(model.layers[1].w0(), base.weight.data)
+    lora.remove(model)
+    assert model.layers[1] is base
+
+
 def test_add_lora_keeps_the_mode():
     for mode in (True, False):
         model = small_gpt().train(mode)
@@ -308,6 +329,7 @@ def test_a_square_matrix_trains_2dr_of_d_squared(d, r, trainable):
     ({"lora_dropout": 1.0}, r"lora_dropout must be in \[0, 1\), got 1\.0"),
     ({"lora_dropout": -0.1}, r"lora_dropout must be in \[0, 1\)"),
     ({"target_modules": ()}, "target_modules is empty"),
+    ({"rank_pattern": {"q_(proj": 2}}, r"the pattern 'q_\(proj' is not a regular expression"),
 ])
 def test_a_config_that_cannot_be(config, words):
     with pytest.raises(ValueError, match=f"LoraConfig: {words}"):
@@ -320,6 +342,8 @@ def test_a_config_that_cannot_be(config, words):
     ({"target_modules": ["embed_tokens"]}, "target 'embed_tokens' names no Linear"),
     ({"target_modules": ["layers.2.fc1"]}, "target 'layers.2.fc1' names no Linear"),
     ({"target_modules": [""]}, "target '' names no Linear"),
+    ({"alpha_pattern": {"fc1": 2}}, "the pattern 'fc1' matches none of the targeted layers"),
+    ({"rank_pattern": {"q_proj": 7}}, r"r=7 is more than min\(d, k\)=6"),
     ({"r": 7}, r"r=7 is more than min\(d, k\)=6 of a weight \(6, 6\)"),
     ({"target_modules": ["q_proj", "fc1"], "r": 7}, r"r=7 is more than min\(d, k\)=6"),
 ])

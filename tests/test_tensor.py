@@ -594,3 +594,28 @@ def test_backward_drops_what_it_has_used():
     assert kept() is not None
     y.backward()
     assert kept() is None
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_graphs_against_central_differences(seed):
+    """Fifteen operations drawn at random, each on any earlier results: reuse, diamonds, broadcasting, all mixed."""
+    unary = [ops.tanh, ops.softmax, ops.gelu, ops.transpose, lambda a: a[[0, -1, 0]], lambda a: a.sum(axis=0), ops.neg,
+             lambda a: a.mean(axis=1, keepdims=True), lambda a: (a * a + 1).sqrt(), lambda a: a.max(axis=0),
+             lambda a: (a.tanh() + 2).log(), lambda a: a.reshape(a.size)[:3], lambda a: a ** 2]
+    binary = [ops.add, ops.sub, ops.mul, ops.matmul, lambda a, b: a / (b * b + 1),
+              lambda a, b: ops.concatenate([a, b]), lambda a, b: ops.where(np.arange(3) > 0, a, b)]
+
+    def graph(*leaves):
+        rng, results = np.random.default_rng(seed), list(leaves)
+        while len(results) < 15 + len(leaves):
+            a, b = (results[i] for i in rng.integers(0, len(results), 2))
+            pick = rng.integers(0, len(unary) + len(binary))
+            try:
+                y = unary[pick](a) if pick < len(unary) else binary[pick - len(unary)](a, b)
+            except (ValueError, IndexError):  # of shapes that do not fit: draw again
+                continue
+            results.append(y.tanh() * 3)  # numbers of a size that differences can resolve
+        return sum(y.sum() * (i + 1) for i, y in enumerate(results))
+
+    rng = np.random.default_rng(seed)
+    check_gradients(graph, *(rng.normal(size=s) for s in [(3, 3), (3, 1), (3,), ()]), rtol=1e-4, atol=1e-5)

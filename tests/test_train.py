@@ -151,6 +151,12 @@ def test_batches_may_be_a_list():
         run(steps=5, batches=[next(pairs()), next(pairs())])
 
 
+@pytest.mark.parametrize("options", [{"every": 0}, {"steps": -1}, {"steps": 2.0}])
+def test_settings_that_cannot_be(options):
+    with pytest.raises(ValueError, match="fit: steps must be a whole number of at least 0 and every of at least 1"):
+        run(**options)
+
+
 # Runs that end early
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
