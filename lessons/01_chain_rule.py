@@ -247,6 +247,18 @@ assert (X.grad, W.grad, A.grad, B.grad) == (dx, dw, da, db)
 # arrays it can be more, as the next lesson shows. Such a function is called a *vector-Jacobian product*, for short vjp.
 # You find one for each operand of each operation in `lora_np/ops`, and the loop in `lora_np/graph.py`.
 #
+# The engine can print all of its steps, forward and backward, with names that you choose. *Leaves* are the numbers that
+# go in, `t1` to `t4` are our $p$, $u$, $v$ and $h$, and `()` is the shape of a single number. `g` is the gradient of the step's
+# own result, and `+=` marks a second use. Compare it with the figure:
+
+# %%
+from lora_np.trace import trace
+
+X, W, A, B = (Tensor(n, requires_grad=True, name=name) for name, n in numbers.items())
+worked = trace(lambda: (W * X + B * (A * X)) ** 2)
+assert worked.gradients["x"] == dx
+
+# %% [markdown]
 # A Tensor made without `requires_grad=True` is a constant: no edge leads back to it, so nothing is computed for it. What
 # arrives elsewhere stays the same.
 
