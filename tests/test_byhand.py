@@ -178,6 +178,9 @@ def test_markdown_tables_are_whole():
     for blank in (False, True):
         tables = [line.count("|") for line in as_markdown(draw(2, 2), blank, merge=True).splitlines() if "|" in line]
         assert set(tables) == ({5, 6} if blank else {5, 8})
+    page = as_markdown(draw(2, 2), blank=True, merge=True)
+    assert page.count("[____]") == 2 * 36 + 4 * 10 and "agree" not in page
+    assert not re.search(r"\| -?\d", page[page.index("## Forward"):])
 
 
 def test_a_class(tmp_path, capsys):
