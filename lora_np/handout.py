@@ -135,11 +135,14 @@ def _table(sheet, blank):
 
 
 def _closing(sheet, blank):
-    if blank:
-        command = " ".join(["python -m lora_np.byhand", *sheet.options.split()])
-        return ["", "The engine is the third way. Put in what you found:", "",
-                f'    {command} --answer "h=…,…" "dB=…" "dA=…" "dx=…,…"']
-    return ["", VACUOUS] if any("vacuous" in row[-1] for row in three_ways(sheet)) else []
+    if not blank:
+        return ["", VACUOUS] if any("vacuous" in row[-1] for row in three_ways(sheet)) else []
+    right = by_hand(sheet)
+    marks = {name: ";".join(",".join("?" * len(row)) for row in np.atleast_2d(right[name]))
+             for name in ("h", "dB", "dA", "dx")}
+    answers = " ".join(f'"{name}={blanks}"' for name, blanks in marks.items())
+    return ["", "The engine is the third way. Put in what you found:", "",
+            "    " + " ".join(["python -m lora_np.byhand", *sheet.options.split(), "--answer", answers])]
 
 
 def _given(sheet):
