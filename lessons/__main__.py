@@ -1,54 +1,27 @@
-"""python -m lessons: run the course, or a part of it; make pages and notebooks; rebuild the bases."""
+"""python -m lessons: run the course, make pages of it, check exercises, and grade those of a class."""
 
 import argparse
 import sys
+import textwrap
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from .course import bases, scripts
+from .course import bases, feedback, grading, judge, progress, runner, scripts, tasks
 
-
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m lessons", formatter_class=argparse.RawDescriptionHelpFormatter, description="""\
-  python -m lessons               run every lesson and draw its figures
-  python -m lessons 08 10         run these
-  python -m lessons list          what there is
-  python -m lessons render [08]   run, and write the page (lessons/08_….md)
-  python -m lessons notebook 08   write lessons/08_….ipynb
-  python -m lessons retrain       rebuild the pretrained bases that lessons start from""")
-    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
-    parser.add_argument("--retrain", action="store_true", help="rebuild the bases first")
-    options = parser.parse_args(arguments)
-    command, numbers = "run", options.words
-    if numbers and not numbers[0].isdigit():
-        command, *numbers = numbers
-    if command not in ("run", "list", "render", "notebook", "retrain"):
-        parser.error(f"unknown command {command!r}; there are run, list, render, notebook and retrain")
-    known = scripts.lessons()
-    numbers = [n.zfill(2) for n in numbers]
-    for n in numbers:
-        if n not in known:
-            parser.error(f"there is no lesson {n}; there are {', '.join(known)}")
-    if options.retrain or command == "retrain":
-        bases.retrain()
-        if command == "retrain":
-            return 0
-    chosen = [known[n] for n in numbers] or list(known.values())
-    if command == "list":
-        for path in chosen:
-            print(scripts.title(path))
-        return 0
-    if command == "notebook":
-        for path in chosen:
-            path.with_suffix(".ipynb").write_text(scripts.notebook(path), encoding="utf-8")
-            print(f"lessons/{path.stem}.ipynb")
-        return 0
-    return run(chosen, render=command == "render")
+ROOT = tasks.LESSONS.parent
 
 
-def run(paths, render):
+class UsageError(Exception):
+    """What was asked for is not there."""
+
+
+def run(options, render=False):
     """Run lessons one after the other. Returns 1 if one of them failed, else 0."""
-    failed, begin = [], time.perf_counter()
+    if options.retrain:
+        bases.retrain()
+    paths, failed, begin = _lessons(options.numbers), [], time.perf_counter()
     for path in paths:
         print(f"\n== {scripts.title(path)}", flush=True)
         start = time.perf_counter()
@@ -69,9 +42,196 @@ def run(paths, render):
     return 1 if failed else 0
 
 
+def render(options):
+    return run(options, render=True)
+
+
+def list_(options):
+    for path in _lessons(options.numbers):
+        print(scripts.title(path))
+
+
+def notebook(options):
+    for path in _lessons(options.numbers):
+        path.with_suffix(".ipynb").write_text(scripts.notebook(path), encoding="utf-8")
+        print(f"lessons/{path.stem}.ipynb")
+
+
+def retrain(options):
+    bases.retrain()
+
+
+def check(options):
+    """0: done. 1: not yet. 2: not started."""
+    exercises = _exercises(options.numbers)
+    if len(exercises) == 1:
+        (exercise,) = exercises
+        file = options.file or exercise.file
+        verdict = _verdict(exercise, options.timeout, file)
+        print(feedback.page(exercise, verdict, _shown(file), options.verbose))
+        return feedback.exit_status(verdict)
+    if options.file:
+        raise UsageError("--file goes with one exercise: python -m lessons check 09 --file ex09_lora_layer.py")
+    found = []
+    with ThreadPoolExecutor(2) as pool:
+        verdicts = pool.map(lambda exercise: _verdict(exercise, options.timeout), exercises)
+        for exercise, verdict in zip(exercises, verdicts, strict=True):
+            print(feedback.line(exercise, verdict), flush=True)
+            found.append(feedback.exit_status(verdict))
+    print(f"\n{found.count(0)} of {len(found)} exercises done")
+    return 0 if not any(found) else 2 if set(found) == {2} else 1
+
+
+def hint(options):
+    """One more hint on the first function of an exercise that does not work yet."""
+    (exercise,) = _exercises(options.numbers)
+    verdict = _verdict(exercise, options.timeout)
+    if verdict.status == "pass":
+        print(f"{exercise.number} {exercise.title}: done, there is nothing left to hint at")
+        return
+    wanted = verdict.first.name if verdict.first else None  # None: the file does not run yet
+    task = next((t for t in exercise.tasks if t.name == wanted), exercise.tasks[0])
+    number, text = progress.next_hint(exercise, task)
+    print(f"{exercise.number} {task.name}, hint {number} of {progress.RUNGS}:\n")
+    print(textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    ") + "\n")
+    if not verdict.first:
+        print(f"First, though: {feedback.headline(verdict)}")
+
+
+def reset(options):
+    for exercise in _exercises(options.numbers):
+        backup = progress.reset(exercise)
+        print(f"{_shown(exercise.file)} is the stub again; " + (
+            f"yours is kept in {_shown(backup)}" if backup else "it was the stub before, too"))
+
+
+def next_(options):
+    """The first exercise that is not done, and its lesson."""
+    for exercise in _exercises([]):
+        verdict = _verdict(exercise, options.timeout)
+        if verdict.status != "pass":
+            lesson = scripts.lessons().get(exercise.number)
+            print(feedback.line(exercise, verdict))
+            print(f"Read lessons/{lesson.stem}.md, then edit {_shown(exercise.file)}" if lesson else
+                  f"Edit {_shown(exercise.file)}")
+            print(f"Check your work: python -m lessons check {exercise.number}")
+            return
+    print("All exercises are done.")
+
+
+def grade(options):
+    try:
+        submissions = grading.submissions(options.folder)
+        kept = {} if options.fresh else grading.read(options.out)
+    except (OSError, ValueError) as error:
+        raise UsageError(error) from None
+    return grading.grade(submissions, options.out, kept, options.timeout, options.jobs)
+
+
+def stubs(options):
+    print("\n".join(tasks.write_stubs()))
+
+
+COMMANDS = {  # name: (function, what it takes, what it does)
+    "run": (run, "lessons", "run every lesson, or these, and draw their figures; the word itself may be left out"),
+    "list": (list_, "lessons", "what there is"),
+    "render": (render, "lessons", "run, and write the pages (lessons/08_….md)"),
+    "notebook": (notebook, "lessons", "write lessons/08_….ipynb"),
+    "retrain": (retrain, "", "rebuild the pretrained bases that lessons start from"),
+    "check": (check, "exercises", "check all exercises, a line each, or one in full"),
+    "hint": (hint, "exercise", "the next hint on what does not work yet"),
+    "reset": (reset, "exercise", "put the stub back, after keeping a copy of your file"),
+    "next": (next_, "", "the first exercise that is not done"),
+    "grade": (grade, "folder", "grade a class: one folder for each student"),
+    "stubs": (stubs, "", "for authors: make the exercise files from the solutions"),
+}
+
+
+def _lessons(numbers):
+    return _pick("lesson", numbers, scripts.lessons())
+
+
+def _exercises(numbers):
+    return [tasks.load(name[2:4]) for name in _pick("exercise", numbers, tasks.names())]
+
+
+def _pick(kind, numbers, known):
+    """The values of these numbers, or all. Raises UsageError for a number that there is not."""
+    numbers = [n.zfill(2) for n in numbers]
+    for n in numbers:
+        if n not in known:
+            raise UsageError(f"there is no {kind} {n}; there are {', '.join(known)}")
+    return [known[n] for n in numbers] or list(known.values())
+
+
+def _verdict(exercise, timeout, file=None):
+    """The verdict on a student's file."""
+    return judge.verdict(exercise, file or exercise.file, timeout, _shown(file or exercise.file))
+
+
+def _shown(path):
+    """A path as messages show it: from the project's folder where it is inside."""
+    path = Path(path).resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="python -m lessons", description="The course and its exercises.")
+    commands = parser.add_subparsers(title="commands", metavar="", required=True)
+    for name, (function, takes, text) in COMMANDS.items():
+        p = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        p.set_defaults(function=function)
+        if takes in ("lessons", "exercises"):
+            p.add_argument("numbers", nargs="*", metavar="NN", help=f"numbers of {takes}; all if none is given")
+        if takes == "exercise":
+            p.add_argument("numbers", nargs=1, metavar="NN", help="the number of an exercise")
+        if name in ("run", "render"):
+            p.add_argument("--retrain", action="store_true", help="rebuild the bases first")
+        if name in ("check", "hint", "next", "grade"):
+            p.add_argument("--timeout", type=_positive(float), default=20 if name == "grade" else 10, metavar="SECONDS",
+                           help="the time that one exercise may take (default %(default)s)")
+        if name == "check":
+            p.add_argument("-v", "--verbose", action="store_true", help="the whole traceback, too")
+            p.add_argument("--file", type=Path, help="check this file instead of lessons/exercises/ex….py")
+        if name == "grade":
+            p.add_argument("folder", type=Path, help="holds one folder for each student, with exercise files in it")
+            p.add_argument("--out", type=Path, default=Path("grades.csv"), help="the table (default %(default)s)")
+            p.add_argument("--jobs", type=_positive(int), default=2, metavar="N", help="how many at a time (default 2)")
+            p.add_argument("--fresh", action="store_true", help="grade again what the table holds already")
+    return parser
+
+
+def _positive(kind):
+    def convert(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not 0 < value < 1e6:
+            raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+        return value
+    return convert
+
+
+def main(arguments=None):
+    """The command; returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    if not words or words[0].isdigit() or words[0] == "--retrain":
+        words.insert(0, "run")
+    if words[0] not in COMMANDS and not words[0].startswith("-"):
+        parser.error(f"unknown command {words[0]!r}; there are {', '.join(COMMANDS)}")
+    options = parser.parse_args(words)
+    try:
+        return options.function(options) or 0
+    except UsageError as error:
+        parser.error(str(error))
+
+
 if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
+        runner.stop()
         print("\nstopped", file=sys.stderr)
         sys.exit(130)

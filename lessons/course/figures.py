@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from lora_np.palette import FROZEN, FULL, INK, OTHERS, TRAINABLE
 
-__all__ = ["FOLDER", "FROZEN", "FULL", "INK", "OTHERS", "TRAINABLE", "label", "new", "save", "saved"]
+__all__ = ["FOLDER", "FROZEN", "FULL", "INK", "OTHERS", "TRAINABLE", "label", "new", "save", "saved", "write"]
 
 FOLDER = Path(__file__).resolve().parents[2] / "figures"
 STYLE = {
@@ -53,15 +53,20 @@ def label(ax, x, y, text, color, dx=6, dy=0, **options):
 
 
 def save(fig, name, alt):
-    """Write figures/<name>.png, whole or not at all, and note the alt text for the page."""
+    """Write figures/<name>.png, and note the alt text for the page."""
     FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / f"{name}.png"
+    write(fig, path)
+    saved.append((path.name, alt))
+    print(f"figure: figures/{path.name}")
+
+
+def write(fig, path):
+    """Write a figure to a PNG file, whole or not at all."""
     image = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         FigureCanvasAgg(fig)
         fig.savefig(image, format="png", dpi=150, metadata={"Software": None})
-    path = FOLDER / f"{name}.png"
     partial = path.with_suffix(".partial")
     partial.write_bytes(image.getvalue())
     os.replace(partial, path)
-    saved.append((path.name, alt))
-    print(f"figure: figures/{path.name}")

@@ -1,0 +1,84 @@
+"""What a student reads: the verdict on an exercise as a line, and as a page."""
+
+import textwrap
+
+STATES = {"pass": "done", "not_started": "not started"}
+
+
+def state(verdict):
+    """done, not started or not yet."""
+    return STATES.get(verdict.status, "not yet")
+
+
+def exit_status(verdict):
+    """0 done, 1 not yet, 2 not started."""
+    return {"done": 0, "not started": 2}.get(state(verdict), 1)
+
+
+def headline(verdict):
+    """What is wrong with a file that could not be checked; else what is wrong first."""
+    kinds = {"syntax_error": "a syntax error in ", "import_error": "an error on ", "missing": "there is no file "}
+    return kinds.get(verdict.status, "") + verdict.message
+
+
+def line(exercise, verdict):
+    """The verdict in one line."""
+    score = f"{verdict.passed:>2} of {exercise.total:>2}"
+    text = f"{exercise.number}  {state(verdict):11}  {score}  {exercise.title}"
+    message = headline(verdict)
+    text += f": {message}" if message else ""
+    return text if len(text) <= 160 else text[:159] + "…"
+
+
+def page(exercise, verdict, file, verbose=False):
+    """The verdict with what was checked, the first wrong thing in full, and what to do next."""
+    score = f"{verdict.passed} of {exercise.total} checks pass"
+    out = [f"{exercise.number} {exercise.title}: {state(verdict)}, {score}  ({file})", ""]
+    if not verdict.tasks:
+        out += _wrapped(headline(verdict)[0].upper() + headline(verdict)[1:] + ".")
+        out += _printed(verdict.printed)
+        if verdict.status == "timeout":
+            out += _wrapped("It was stopped. Look for a loop whose condition never becomes false.")
+        out += ["", *verdict.trace.splitlines()] if verbose and verdict.trace else []
+    width = max((len(t.name) for t in verdict.tasks), default=0)
+    first, checks = verdict.first, {task.name: [check.name for check in task.checks] for task in exercise.tasks}
+    for task in verdict.tasks:
+        if task.state == "done":
+            text = "right: " + "; ".join(task.passed)
+        elif task is first and task.state == "wrong":
+            text = f"wrong at: {task.check}"
+        else:
+            text = f"wrong at: {task.check}" if task.state == "wrong" else \
+                "not started; will be checked: " + "; ".join(checks[task.name])
+        out += textwrap.wrap(f"  {task.name:<{width}}  {text}", 110, subsequent_indent=" " * (width + 4))
+        if task is first and task.state == "wrong":
+            out += _first(task, verbose)
+    todo = next((t for t in verdict.tasks if t.state != "done"), None)
+    if todo or not verdict.tasks:
+        again = "" if verbose or not (verdict.trace or (first and first.trace)) else \
+            f"; python -m lessons check {exercise.number} -v shows the whole traceback"
+        out += ["", f"Edit {file} and check again. A hint: python -m lessons hint {exercise.number}{again}"]
+    return "\n".join(out)
+
+
+def _first(task, verbose):
+    out = ["", *_wrapped(task.fact[0].upper() + task.fact[1:] + ".", "    "),
+           *_wrapped(f"Inputs: {task.inputs}.", "    ")]
+    out += [f"    {text}" for text in _printed(task.printed)]
+    if task.known:
+        out += ["", *_wrapped(f"This is what “{task.known.id.replace('-', ' ')}” gives. {task.known.sentence}", "    "),
+                *_wrapped(f"See for yourself: {task.known.experiment}", "    ")]
+    if verbose and task.trace:
+        out += ["", *(f"    {text}" for text in task.trace.splitlines())]
+    return [*out, ""]
+
+
+def _printed(text):
+    lines = text.strip().splitlines()
+    if not lines:
+        return []
+    return ["Your code printed:", *(f"  | {text[:150]}" for text in lines[:8]), *(["  | …"] if len(lines) > 8 else [])]
+
+
+def _wrapped(text, indent=""):
+    return textwrap.wrap(text, 110, initial_indent=indent, subsequent_indent=indent)

@@ -1,0 +1,267 @@
+"""Whether a student's answers are right, and what is known about those that are not.
+
+It works on what a worker wrote down; no code of the student's runs here. A misconception is named where every answer
+is the one that it gives, on at least two inputs on which that is wrong; otherwise nothing is guessed.
+"""
+
+import inspect
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from . import facts, runner
+from .tasks import SEEDS
+from .wire import decode, encode
+
+EVIDENCE = 2
+
+
+@dataclass
+class Outcome:
+    """What one call gave: a value, or the error that it raised."""
+
+    value: object = None
+    error: dict | None = None
+    record: dict = field(default_factory=dict)
+
+
+@dataclass
+class TaskVerdict:
+    """state: "done", "wrong" or "not started". passed: names of the checks that hold. check: the first that does not.
+
+    fact: what is wrong, in one line. inputs: on what. known: the Misconception that this is, or None.
+    """
+
+    name: str
+    state: str
+    passed: list
+    check: str = ""
+    fact: str = ""
+    inputs: str = ""
+    known: object = None
+    trace: str = ""
+    printed: str = ""
+
+
+@dataclass
+class Verdict:
+    """status: pass, fail, not_started, missing, syntax_error, import_error, timeout or crash.
+
+    message: the first thing wrong, in one line.
+    """
+
+    status: str
+    total: int
+    tasks: list = field(default_factory=list)
+    message: str = ""
+    trace: str = ""
+    printed: str = ""
+
+    @property
+    def passed(self):
+        return sum(len(t.passed) for t in self.tasks)
+
+    @property
+    def first(self):
+        """The first task that is not done, or None."""
+        return next((t for t in self.tasks if t.state == "wrong"), None) or next(
+            (t for t in self.tasks if t.state != "done"), None)
+
+    @property
+    def diagnosis(self):
+        return self.first.known.id if self.first and self.first.known else ""
+
+
+def verdict(exercise, file, timeout, shown):
+    """Run a student's file and judge it. shown: its name in messages."""
+    if not Path(file).is_file():
+        return Verdict("missing", exercise.total, message=str(shown))
+    return judge(exercise, runner.run(file, exercise.number, timeout, shown))
+
+
+def judge(exercise, run):
+    """The Verdict on a Run."""
+    total = exercise.total
+    if run.status in ("syntax_error", "import_error"):
+        return Verdict(run.status, total, message=_failed(run), trace=run.error["trace"], printed=run.printed)
+    cells = {(r["task"], r["check"], r["seed"]): r for r in run.records}
+    if run.status in ("timeout", "crash"):
+        name, i = run.at or ("import", 0)
+        where = "while it is imported" if name == "import" else f"in {name}, at: {_task(exercise, name).checks[i].name}"
+        what = "does not end" if run.status == "timeout" else run.error["text"]
+        return Verdict(run.status, total, message=f"the file {what} {where}")
+    verdicts = [_judge_task(task, cells) for task in exercise.tasks]
+    states = {t.state for t in verdicts}
+    status = {("done",): "pass", ("not started",): "not_started"}.get(tuple(states), "fail")
+    this = Verdict(status, total, verdicts)
+    if status == "fail":
+        first = this.first
+        this.message = f"{first.name}: {first.fact} ({first.check})" if first.check else f"{first.name}: not started"
+    return this
+
+
+def _task(exercise, name):
+    return next(task for task in exercise.tasks if task.name == name)
+
+
+def _failed(run):
+    e = run.error
+    line = f"line {e['line']}: {e['code']}" if e["line"] else "its first line"
+    if run.status == "syntax_error":
+        return f"{line}: {e['text']}"
+    if e["type"] == "SystemExit":
+        return f"{line}: the file ends Python while it is imported"
+    return f"{line}: {e['type']}: {e['text']}"
+
+
+def _judge_task(task, cells):
+    outcomes = {cell: _outcome(cells.get((task.name, *cell), {"missing": True})) for cell in task.cells}
+    found, passed = [], []
+    for i, check in enumerate(task.checks):
+        problems = [p for seed in SEEDS if (p := _problem(task, i, seed, outcomes[i, seed]))]
+        passed += [check.name] if not problems else []
+        found += problems[:1]
+    if not found:
+        return TaskVerdict(task.name, "done", passed)
+    first = found[0]
+    if first["fact"] == "not started":
+        return TaskVerdict(task.name, "not started", [])
+    known = None if first.get("plain") else diagnose(task, outcomes)
+    return TaskVerdict(task.name, "wrong", passed, first["check"], first["fact"], first["inputs"], known,
+                       first.get("trace", ""), first.get("printed", ""))
+
+
+def _outcome(record):
+    if "value" in record:
+        return Outcome(decode(record["value"]), None, record)
+    return Outcome(None, record.get("error", {"type": "missing"}), record)
+
+
+@cache
+def expected(task, i, seed):
+    """(arguments, Outcome) of the reference."""
+    arguments = task.checks[i].arguments(seed)
+    return task.checks[i].arguments(seed), _perform(task.checks[i], task.reference, arguments)
+
+
+@cache
+def predicted(task, known, i, seed):
+    """The Outcome that a misconception gives."""
+    return _perform(task.checks[i], known.wrong, task.checks[i].arguments(seed))
+
+
+def _perform(check, function, arguments):
+    with np.errstate(all="ignore"):
+        try:
+            return Outcome(check.perform(function, arguments))
+        except Exception as error:
+            return Outcome(None, {"type": type(error).__name__, "text": str(error)})
+
+
+def _problem(task, i, seed, outcome):
+    """What is wrong with one call, as a dict; None if nothing is. plain: a mistake of Python and not of LoRA."""
+    check, record = task.checks[i], outcome.record
+    arguments, right = expected(task, i, seed)
+    problem = {"check": check.name, "inputs": describe_inputs(task, arguments), "printed": record.get("printed", "")}
+    if record.get("missing"):
+        return {**problem, "fact": f"there is no function {task.name} in the file", "plain": True}
+    if outcome.error:
+        if outcome.error["type"] == "NotImplementedError":
+            return {**problem, "fact": "not started"}
+        if right.error and right.error["type"] == outcome.error["type"]:
+            return None
+        return {**problem, "fact": _raised(outcome.error, right), "trace": outcome.error.get("trace", "")}
+    value = outcome.value
+    if right.error:
+        return {**problem, "fact": f"it returned {facts.show(value)}, expected it to raise {right.error['type']}"}
+    if value is None and right.value is not None:
+        printed = record.get("printed", "").strip()
+        return {**problem, "plain": bool(printed), "fact": "it prints its result instead of returning it" if printed
+                else "it returns None; is a return missing?"}
+    fact = _difference(task, check, arguments, value, right.value)
+    if fact:
+        return {**problem, "fact": fact}
+    if record.get("changed"):
+        changed = ", ".join(list(inspect.signature(task.reference).parameters)[n] for n in record["changed"])
+        return {**problem, "plain": True, "fact": f"it changes its argument {changed}, which belongs to the caller; "
+                "work on a copy, or on a new array"}
+    if record.get("again") is False:
+        return {**problem, "plain": True, "fact": "called again with the same arguments, it gives another result"}
+    return None
+
+
+def _raised(error, right):
+    where = f"line {error['line']} ({error['code']}) " if error.get("line") else ""
+    if error["type"] == "SystemExit":
+        return f"{where}ends Python instead of returning"
+    wanted = f"; expected {right.error['type']}" if right.error else ""
+    text = re.sub(r"matmul: .*\(size (\d+) is different from (\d+)\)", r"matmul: the inner sizes \2 and \1 differ",
+                  error["text"] or "no message")
+    return f"{where}raised {error['type']}: {text}".splitlines()[0] + wanted
+
+
+def _difference(task, check, arguments, value, right):
+    found = facts.difference(value, right, task.returns, check.exact)
+    if not check.properties:
+        if not found:
+            return None
+        if found[0] == "value" and check.parts:
+            clear = [facts.sharp(g, w, name) for (name, w), g in zip(
+                check.parts(right, *arguments).items(), check.parts(value, *arguments).values(), strict=True)
+                if not facts.same(g, w)]
+            if any(clear) and " right in " in found[1]:
+                return next(filter(None, clear))
+        return found[1]
+    if found and found[0] in ("type", "shape"):
+        return found[1]
+    return facts.properties(check.properties(value, *arguments), check.properties(right, *arguments))
+
+
+def diagnose(task, outcomes):
+    """The one Misconception that gives all of these outcomes; None if there is none."""
+    for known in task.misconceptions:
+        evidence = set()  # the different inputs on which it is wrong
+        for (i, seed), outcome in outcomes.items():
+            theirs = predicted(task, known, i, seed)
+            if not _alike(task, i, seed, outcome, theirs):
+                break
+            right = expected(task, i, seed)[1]
+            if not theirs.error and not _alike(task, i, seed, theirs, right):
+                evidence.add(json.dumps([encode(a) for a in task.checks[i].arguments(seed)]))
+        else:
+            if len(evidence) >= EVIDENCE:
+                return known
+    return None
+
+
+def _alike(task, i, seed, a, b):
+    """Whether two outcomes are equal as far as check i looks. Errors are alike if they are of one type."""
+    if a.error or b.error:
+        return bool(a.error and b.error) and a.error["type"] == b.error["type"]
+    check, (arguments, right) = task.checks[i], expected(task, i, seed)
+    if not check.properties or right.error:
+        return facts.same(a.value, b.value, check.exact)
+    signatures = [facts.signature(v) for v in (a.value, b.value, right.value)]
+    if signatures[0] == signatures[1] == signatures[2]:
+        return facts.same(check.properties(a.value, *arguments), check.properties(b.value, *arguments))
+    return signatures[0] == signatures[1]
+
+
+def describe_inputs(task, arguments):
+    """Arguments by name: "x (4, 5), r = 2"."""
+    names = inspect.signature(task.reference).parameters
+    return ", ".join(f"{name} {value.shape}" if hasattr(value, "shape") else f"{name} = {_brief(value)}"
+                     for name, value in zip(names, arguments, strict=True))
+
+
+def _brief(value):
+    if isinstance(value, float):
+        return f"{value:g}"
+    if callable(value):
+        return getattr(value, "__doc__", None) or "a function"
+    text = repr(value)
+    return text if len(text) <= 70 else facts.show(value)
