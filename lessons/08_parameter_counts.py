@@ -159,3 +159,6 @@ assert differing == ["DeBERTa-XXL, its Table 10", "GPT-2 M", "GPT-2 L", "GPT-3 1
 # - The saving is $d / 2r$. It is large because $r$ is far below $d$, not because LoRA is used.
 # - Break-even is at $r = d/2$, or $d k / (d + k)$; beyond it LoRA trains more than full fine-tuning.
 # - "Rank $r$" does not mean "$r$ numbers": it means $r$ columns of $B$ and $r$ rows of $A$.
+
+# %% [markdown]
+# **Exercise.** `python -m lessons check 08`

@@ -163,3 +163,6 @@ assert abs(merged - unmerged) < 1e-4
 # - At the start B = 0, so the adapted model is the base. After training, W0 is still the base, bit for bit.
 # - LoRA wants a larger learning rate than full fine-tuning: 1e-2 against 3e-3 here.
 # - On a large change of domain, q and v at r = 8 reach about half of full fine-tuning's improvement, not all of it.
+
+# %% [markdown]
+# **Exercise.** `python -m lessons check 10`
