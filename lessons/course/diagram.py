@@ -1,0 +1,65 @@
+"""The course's one large drawing: what flows where in a LoRA layer, in matrices drawn to scale."""
+
+from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea
+from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
+from matplotlib.path import Path
+
+from . import figures
+
+GREY, RED, INK = figures.FROZEN, figures.TRAINABLE, figures.INK
+SIDE, NARROW = 3.6, 0.6  # d = k, and r
+WIDE = 7  # the line that carries k or d numbers; r numbers get a narrow one
+
+
+def lora_layer():
+    """The figure of h = W0 x + (alpha/r) B A x: x through the frozen W0, and through A then B, added."""
+    fig, ax = figures.new("", width=13, height=7.2)
+    ax.set_title("LoRA: the frozen weight stays as it is, and a narrow path beside it learns", loc="left", fontsize=19,
+                 fontweight="bold")
+
+    def block(x, y, width, height, color):
+        ax.add_patch(Rectangle((x - width / 2, y - height / 2), width, height, color=color, linewidth=0))
+
+    def arrow(color, *points, line=WIDE):
+        ax.add_patch(FancyArrowPatch(path=Path(points), color=color, linewidth=line, joinstyle="miter", capstyle="butt",
+                                     arrowstyle=f"-|>,head_length={0.6 + line / 10},head_width={0.3 + line / 16}",
+                                     mutation_scale=10))
+
+    def say(x, y, text, color=INK, size=18, **options):
+        ax.text(x, y, text, color=color, fontsize=size, **{"ha": "center", "va": "center", **options})
+
+    def knot(x, y, text, color, size):
+        ax.add_patch(Circle((x, y), 0.45, facecolor="white", edgecolor=color, linewidth=3, zorder=3))
+        say(x, y, text, color, size, zorder=4)
+
+    arrow(INK, (0.86, 4.1), (1.75, 4.1), (1.75, 6.4), (4.5, 6.4))  # x to W0
+    arrow(INK, (1.75, 4.1), (1.75, 1.9), (2.7, 1.9))               # x to A
+    arrow(RED, (6.45, 1.9), (8.2, 1.9), line=2.5)                  # A to B: only r numbers pass
+    arrow(RED, (8.9, 1.9), (12.2, 1.9), (12.2, 3.55))              # B to the sum
+    arrow(GREY, (8.2, 6.4), (12.2, 6.4), (12.2, 4.65))             # W0 to the sum
+    arrow(INK, (12.65, 4.1), (13.7, 4.1))
+    for at, name, length in ((0.65, "x", "k"), (14.0, "h", "d")):
+        block(at, 4.1, 0.42, SIDE, INK)
+        say(at, 6.25, name, size=28)
+        say(at, 1.95, length, size=22)
+    block(6.4, 6.4, SIDE, SIDE, GREY)
+    say(6.4, 6.75, "W₀", "white", 46)
+    say(6.4, 5.45, "d × k, frozen", "white", 20)
+    block(4.6, 1.9, SIDE, NARROW, RED)
+    say(4.6, 1.9, "A", "white", 27)
+    say(4.6, 1.2, "r × k, starts random", RED)
+    block(8.6, 1.9, NARROW, SIDE, RED)
+    say(8.6, 1.9, "B", "white", 27)
+    say(9.1, 0.5, "d × r, starts at zero", RED, ha="left")
+    for at, height, above, below, color in ((7.35, 1.9, "A x", "r numbers", RED), (9.8, 1.9, "B A x", "d numbers", RED),
+                                            (10.2, 6.4, "W₀ x", "d numbers", GREY), (3.1, 6.4, "x", "k numbers", INK)):
+        say(at, height + 0.5, above, color, 22)
+        say(at, height - 0.45, below, color, 15)
+    knot(11.3, 1.9, "α/r", RED, 17)
+    knot(12.2, 4.1, "+", INK, 32)
+    words = [("h  =  ", INK), ("W₀ x", GREY), ("  +  ", INK), ("(α/r) B A x", RED)]
+    formula = HPacker(children=[TextArea(t, textprops={"color": c, "fontsize": 27}) for t, c in words], pad=0, sep=0)
+    ax.add_artist(AnnotationBbox(formula, (5.0, 3.45), frameon=False))
+    ax.set(xlim=(0.3, 14.4), ylim=(-0.05, 8.3), aspect="equal")
+    ax.axis("off")
+    return fig
