@@ -45,18 +45,21 @@ class Formulas:
     where: dict = field(default_factory=dict)
 
 
+def formula_lines(name):
+    """[(symbol, expression)] of an operation, in order, from its docstring's lines such as "da = g * b"."""
+    return re.findall(r"^ *(\w+) = (.+)$", inspect.getdoc(operations[name]) or "", re.MULTILINE)
+
+
 def formulas(name):
-    """The Formulas of an operation, from its docstring; for one that is not registered, just y = name(…)."""
-    function = operations.get(name)
+    """The Formulas of an operation; for one that is not registered, just y = name(…)."""
     found = Formulas(f"{name}(…)")
-    parameters = inspect.signature(function).parameters if function else ()
-    for left, right in re.findall(r"^ *(\w+) = (.+)$", function.__doc__ or "" if function else "", re.MULTILINE):
-        if left == "y":
-            found.y = right
-        elif left[0] == "d" and left[1:] in parameters:
-            found.gradients[left[1:]] = right
+    for symbol, expression in formula_lines(name) if name in operations else ():
+        if symbol == "y":
+            found.y = expression
+        elif symbol[0] == "d" and symbol[1:] in inspect.signature(operations[name]).parameters:
+            found.gradients[symbol[1:]] = expression
         else:
-            found.where[left] = right
+            found.where[symbol] = expression
     return found
 
 

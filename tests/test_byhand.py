@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from lora_np import byhand
-from lora_np.handout import as_key, as_markdown, as_text, three_ways
-from lora_np.mistakes import MISTAKES, diagnose, draw, predictions, same
-from lora_np.worksheet import at_start, by_engine, by_hand, by_slope, matrix, number, worked_example
+from lora_np.byhand import __main__ as byhand
+from lora_np.byhand.handout import as_key, as_markdown, as_text, three_ways
+from lora_np.byhand.mistakes import MISTAKES, diagnose, draw, predictions, same
+from lora_np.byhand.worksheet import at_start, by_engine, by_hand, by_slope, matrix, number, worked_example
 
 
 def run(capsys, *arguments):
@@ -72,7 +72,7 @@ def test_three_ways_agree(seed, rank):
 
 def test_a_wrong_engine_would_be_seen(monkeypatch):
     wrong = {**by_engine(worked_example()), "dx": np.array([8.0, -4.5])}
-    monkeypatch.setattr("lora_np.handout.by_engine", lambda sheet: wrong)
+    monkeypatch.setattr("lora_np.byhand.handout.by_engine", lambda sheet: wrong)
     assert [row[-1] for row in three_ways(worked_example())][-2:] == ["agree", "differ by 0.5"]
 
 

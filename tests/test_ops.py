@@ -8,6 +8,7 @@ from helpers import check_gradients, gradients, numeric_gradients
 
 from lora_np import Tensor, ops
 from lora_np.tensor import operations
+from lora_np.trace import formula_lines
 
 pytestmark = pytest.mark.filterwarnings("error")
 MASK = np.array([[True, False, True], [False, True, True]])
@@ -204,12 +205,6 @@ def namespace(axis=-1, **names):
             "log_softmax": lambda x: Rows(np.log(softmax(x))), **names}
 
 
-def formulas(name):
-    """(symbol, expression) of each formula line of an operation's docstring, in order."""
-    lines = (line.split(" = ", 1) for line in inspect.getdoc(operations[name]).splitlines())
-    return [(line[0], line[1]) for line in lines if len(line) == 2 and line[0].isidentifier()]
-
-
 TARGETS, ORDER, INDEX = np.array([1, 3, 1]), (1, 2, 0), ([0, 2, 0], [1, 3, 1])
 # name: (function, shapes, what else the formulas mention)
 DOCUMENTED = {
@@ -257,7 +252,7 @@ def test_docstring_formulas_are_what_the_code_computes(name):
     else:
         values |= dict(zip(parameters, arrays, strict=True))
         expected = {"y": y.data, **{f"d{p}": t.grad for p, t in zip(parameters, leaves, strict=True)}}
-    stated = formulas(name)
+    stated = formula_lines(name)
     assert set(expected) <= {symbol for symbol, _ in stated}, "an operand's gradient has no formula"
     prose = set()
     for symbol, expression in stated:

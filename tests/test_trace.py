@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import FancyBboxPatch, PathPatch
 
 from lora_np import GPT, GPTConfig, LoraConfig, Tensor, no_grad, ops
+from lora_np.byhand.worksheet import worked_example
 from lora_np.draw import draw_graph
 from lora_np.lora import LoraLinear, add_lora
 from lora_np.nn import Linear
@@ -18,7 +19,6 @@ from lora_np.palette import FROZEN, TRAINABLE
 from lora_np.tensor import node, operations, tape
 from lora_np.trace import Trace, formulas, record, text, trace
 from lora_np.train import next_token_loss
-from lora_np.worksheet import worked_example
 
 
 def lora_layer():

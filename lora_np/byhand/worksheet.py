@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .lora import LoraConfig, LoraLinear
-from .nn import Linear
-from .tensor import Tensor
+from ..lora import LoraConfig, LoraLinear
+from ..nn import Linear
+from ..tensor import Tensor
 
 
 @dataclass(frozen=True)
