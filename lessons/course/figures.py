@@ -7,14 +7,13 @@
 Figures are made without pyplot, so they need no screen and leave no state behind.
 """
 
-import io
-import os
 from pathlib import Path
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lora_np.files import replacing
 from lora_np.palette import FROZEN, FULL, INK, OTHERS, TRAINABLE
 
 __all__ = ["FOLDER", "FROZEN", "FULL", "INK", "OTHERS", "TRAINABLE", "label", "new", "save", "saved", "write"]
@@ -54,19 +53,13 @@ def label(ax, x, y, text, color, dx=6, dy=0, **options):
 
 def save(fig, name, alt):
     """Write figures/<name>.png, and note the alt text for the page."""
-    FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{name}.png"
-    write(fig, path)
-    saved.append((path.name, alt))
-    print(f"figure: figures/{path.name}")
+    write(fig, FOLDER / f"{name}.png")
+    saved.append((f"{name}.png", alt))
+    print(f"figure: figures/{name}.png")
 
 
 def write(fig, path):
     """Write a figure to a PNG file, whole or not at all."""
-    image = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), replacing(path.parent) as create:
         FigureCanvasAgg(fig)
-        fig.savefig(image, format="png", dpi=150, metadata={"Software": None})
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(image.getvalue())
-    os.replace(partial, path)
+        fig.savefig(create(path.name), format="png", dpi=150, metadata={"Software": None})
