@@ -14,6 +14,7 @@ import numpy as np
 from . import ops
 from .graph import grad_enabled
 from .nn import Dropout, Linear, Module, parameter
+from .tensor import Tensor
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class LoraLinear(Module):
         self.lora_B = parameter(np.zeros((d, config.r)), base.weight.dtype)
         self.lora_dropout = Dropout(config.lora_dropout, rng)
         self.scaling = config.scaling
-        self._w0 = None  # while merged: the array of W0, kept so that unmerge gives back its very bits
+        self._w0 = None  # while merged: the Tensor of W0, kept so that unmerge gives back its very bits
         for t in base.parameters():
             t.requires_grad = False
 
@@ -103,7 +104,7 @@ class LoraLinear(Module):
 
     def w0(self):
         """The array W0 (d, k), whether merged or not."""
-        return self._w0 if self.merged else self.weight.data
+        return (self._w0 if self.merged else self.weight).data
 
     def delta(self):
         """The update (alpha / r) B A, an array (d, k)."""
@@ -115,16 +116,15 @@ class LoraLinear(Module):
         return self._w0 is not None
 
     def merge(self):
-        """Add the update to the weight; merging twice is merging once."""
+        """Put W0 + (alpha / r) B A in the place of the weight; merging twice is merging once."""
         if not self.merged:
-            update = self.delta()
-            self._w0 = self.weight.data
-            self.weight.data = self._w0 + update
+            merged = Tensor(self.weight.data + self.delta())
+            self._w0, self.weight = self.weight, merged
 
     def unmerge(self):
         """Give the weight the bits of W0 back."""
         if self.merged:
-            self.weight.data, self._w0 = self._w0, None
+            self.weight, self._w0 = self._w0, None
 
 
 def _check_rank(linear, config):
@@ -214,7 +214,7 @@ def remove(model):
     """
     for path, layer in lora_layers(model).items():
         if layer.merged:
-            layer._base.weight.data = layer.weight.data
+            layer._base.weight = layer.weight
         replace_module(model, path, layer._base)
     vars(model).pop("_adapters", None)
 

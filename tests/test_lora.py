@@ -375,3 +375,24 @@ def test_a_model_without_lora(function):
     with pytest.raises(ValueError, match=r"no LoRA layers in this model; call add_lora\(model, LoraConfig\(\)\)"):
         function(model)
     assert numbers(model) == before
+
+
+def test_a_weight_that_two_layers_share_is_merged_in_each_by_itself():
+    class Pair(nn.Module):
+        def __init__(self):
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.second.weight = self.first.weight
+
+        def forward(self, x):
+            return self.second(self.first(x))
+
+    pair, x = Pair(), np.random.default_rng(0).normal(size=(3, 4))
+    w0 = pair.first.weight.data
+    lora.add_lora(pair, LoraConfig(r=2, target_modules=("first", "second")))
+    for i, layer in enumerate(lora.lora_layers(pair).values()):
+        layer.lora_B.data = np.random.default_rng(i).normal(size=(4, 2))
+    before = pair(x).data
+    lora.merge(pair)
+    np.testing.assert_allclose(pair.eval()(x).data, before, rtol=1e-12)
+    lora.unmerge(pair)
+    assert pair.first.weight is pair.second.weight and np.array_equal(pair.first.weight.data, w0)
