@@ -4,19 +4,19 @@
 # **Objective.** Say what freezing a weight leaves out of the backward pass and what it leaves in, and show both on the
 # engine's own record.
 #
-# **Minutes.** 20. **Before this.** Lesson 02 (the gradients of a matrix product), 04 (a training loop) and 05 (a block of a
-# transformer).
+# **Minutes.** 20. **Before this.** Lessons 01 (edges and vjps), 02 (the gradients of a matrix product), 04 (a training loop)
+# and 05 (a block of a transformer).
 #
-# **Predict first.** A model has two blocks, block 0 below block 1. Everything is frozen but block 0: block 1, which its
-# output must pass through, and the output head are not trained. Will block 0 learn nothing, a little, or nearly as
-# much as if everything were trained?
+# **Predict first.** A model has two blocks, block 0 below block 1. We train block 0 alone. Block 1, through which its output
+# must pass, is *frozen*: its numbers stay as they are, and so do all others. Will block 0 learn nothing, a little, or
+# nearly as much as if everything were trained?
 
 # %% [markdown]
 # ## A base, and a task it cannot do
 #
 # A *pretrained base* is a model that somebody has trained before, on a task that is not quite yours. Ours is a small
-# transformer of two blocks, model width 32. It reads eight digits and the mark `10`, and writes the digits in ascending
-# order. It comes with the course; `python -m lessons retrain` makes it again from nothing.
+# transformer of lesson 05: two blocks, model width 32. It reads eight digits and the mark `10`, and writes the digits in
+# ascending order. It comes with the course; `python -m lessons retrain` makes it again from nothing.
 
 # %%
 import numpy as np
@@ -39,8 +39,9 @@ assert bases.sorted_fraction(base) > 0.99 and bases.sorted_fraction(base, descen
 
 # %% [markdown]
 # Asked for descending order it is always wrong. To *fine-tune* is to go on training from the base's weights. Is that
-# better than starting from random ones? Both runs below train everything, on the same batches. The loss is the mean
-# cross-entropy in nats for each digit of the answer; guessing among the ten digits would cost $\ln 10 = 2.3$.
+# better than starting from random ones? Both runs below train everything, on the same batches. `fit` is the loop of
+# lesson 04, with AdamW and a learning rate that first rises and then falls to zero. The loss is the mean cross-entropy in
+# nats for each digit of the answer, on sequences *held out* from training; guessing among ten digits costs $\ln 10 = 2.3$.
 
 # %%
 STEPS = 300
@@ -71,11 +72,11 @@ assert full_run.validation[-1] < random_run.validation[-1] / 2
 #
 # ## One frozen weight
 #
-# Take one layer, $h = W_0 x$ with two inputs and two outputs, and a loss $L = h_1^2 + h_2^2$. Write $g = \partial L / \partial h$.
-# Lesson 02 gave the two gradients of a product:
+# Take one layer, $h = W_0 x$ with two inputs and two outputs, and a loss $L = h_1^2 + h_2^2$. Write $g = dL / dh$.
+# For a column $x$ the rules of lesson 02 read:
 #
 # $$
-# \frac{\partial L}{\partial W_0} = g \, x^\top, \qquad \frac{\partial L}{\partial x} = W_0^\top g .
+# \frac{dL}{dW_0} = g \, x^\top, \qquad \frac{dL}{dx} = W_0^\top g .
 # $$
 #
 # To *freeze* $W_0$ is to declare that the first is not wanted. Nothing is said about the second. Here both are wanted:
@@ -110,8 +111,8 @@ assert weight.grad is None
 assert (x.grad == W0.T @ g).all()
 
 # %% [markdown]
-# $\partial L / \partial x$ is the same `[26, 16]` as before, and it was computed *from* $W_0$: a frozen weight still takes part in the
-# backward pass. What is missing is $\partial L / \partial W_0$. It was not computed and thrown away, and not set to zero: when the layer
+# $dL / dx$ is the same `[26, 16]` as before, and it was computed *from* $W_0$: a frozen weight still takes part in the
+# backward pass. What is missing is $dL / dW_0$. It was not computed and thrown away, and not set to zero: when the layer
 # ran, the engine did not even record how to compute it. A result keeps one *edge* for each operand that wants a
 # gradient, and backward walks edges:
 
@@ -170,8 +171,8 @@ assert sum(t.grad is not None for t in recorded.parameters()) == len(recorded.pa
 assert walked(next_token_loss(frozen, *batch))[1] == len(frozen.trainable()) == 16
 
 # %% [markdown]
-# (A *vjp* is the function on an edge: it maps the gradient of a result to the gradient of one operand. Backward calls each
-# recorded one once.) Block 0 gets the same gradients to the last bit either way. But freezing leaves out the vjp of every
+# (On each edge stands a vjp, as in lesson 01: the function from the gradient of a result to that of one operand. Backward
+# calls each recorded one once.) Block 0 gets the same gradients to the last bit either way. But freezing leaves out the vjp of every
 # frozen parameter, and the array that it would have filled; below block 0 it also leaves out the way back to the
 # embeddings, since nothing there wants a gradient.
 #
@@ -243,7 +244,7 @@ assert "nothing here requires a gradient" in message
 # ## Key points
 #
 # - A pretrained base can be worse than random weights at the start of a new task, and far ahead of them soon after.
-# - Frozen means: $\partial L / \partial W_0$ is not wanted. The engine records no edge for it, so it is never computed and never stored.
+# - Frozen means: $dL / dW_0$ is not wanted. The engine records no edge for it, so it is never computed and never stored.
 # - The gradient with respect to the input, $W_0^\top g$, still flows. A layer below frozen ones learns.
 # - Leaving a parameter out of the optimizer gives the same training at more cost; `detach` cuts, freezing does not.
 

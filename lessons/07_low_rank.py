@@ -6,9 +6,9 @@
 #
 # **Minutes.** 25. **Before this.** Lesson 06; the matrix product.
 #
-# **Predict first.** Full fine-tuning changes a weight of 32 by 32. Nothing asks it to keep the rank of the change low. Of
-# its 32 independent directions, how many hold three quarters of its squared size: 24, 12 or 4? And if only those are
-# kept, does the model still do its task?
+# **Predict first.** Full fine-tuning adds a matrix of 32 by 32 to a weight. Such a matrix can be written as a sum of 32
+# simple pieces, a column times a row each, the largest first. Nothing asks training to make the later ones small. How
+# many pieces hold three quarters of the squared size: 24, 12 or 4? And if only those are kept, does the model still work?
 
 # %% [markdown]
 # ## What rank is
@@ -26,7 +26,7 @@ assert np.linalg.matrix_rank(B @ A) == 1
 # %% [markdown]
 # All its rows point in one direction: the matrix has *rank* 1. The rank is the number of independent directions among
 # the rows (and it is the same among the columns). If $B$ has $r$ columns and $A$ has $r$ rows, then $B A$ is a sum of
-# $r$ such matrices, column $i$ of $B$ times row $i$ of $A$, and so its rank is at most $r$:
+# $r$ such matrices, column $b_i$ of $B$ times row $a_i$ of $A$, and so its rank is at most $r$:
 #
 # $$
 # B A = b_1 a_1 + b_2 a_2 + \dots + b_r a_r
@@ -172,8 +172,9 @@ assert held["random"][4] < 0.4 and held["random"][4] < held["W0"][4] < 0.5
 #
 # It is less low-rank than is often said. Three quarters of the squared size sounds like nearly all, but it leaves an error of
 # half the update's length (the last column), and even rank 8 loses more than a quarter. This model is small, and its
-# directions are few: 8 of 32 is a quarter of all there are. In the LoRA paper 4 or 8 suffice of 12,288, but that is
-# measured by the results of training, not by the spectrum of a full update.
+# directions are few: 8 of 32 is a quarter of all there are. In the LoRA paper ranks of 1 to 8 suffice for GPT-3, of 12,288
+# that its weights could have; but that is measured by the results of training at those ranks, as below, and not by the
+# singular values of a full update.
 
 # %%
 fig, (left, right) = figures.new("A full update is concentrated in few directions, yet not truly of low rank", columns=2,
@@ -234,7 +235,7 @@ assert cut_full[2] < 0.5 and cut_full[8] > 0.95
 #
 # So take their help away. Train only the weights of q_proj and v_proj, in full, all else frozen; then truncate. And against
 # that set the other order: fix the rank first, and train $B$ and $A$ themselves. `add_lora` from the library does that;
-# lesson 09 builds it from nothing, here only the result counts.
+# lesson 09 builds it from nothing, here only the result counts. Each way gets a learning rate that it does well with.
 
 # %%
 only_qv = bases.sorting_base().freeze()
@@ -247,7 +248,7 @@ cut_qv = {r: right_with(only_qv, qv_update, r) for r in CUTS}
 trained_at = {}
 for r in (1, 2, 4, 8):
     model = bases.sorting_base()
-    add_lora(model, LoraConfig(r=r, lora_alpha=r, target_modules=("q_proj", "v_proj")))
+    add_lora(model, LoraConfig(r=r, lora_alpha=r, target_modules=("q_proj", "v_proj")))  # lora_alpha: see lesson 09
     trained_at[r] = bases.sorted_fraction(sort_down(model, 2e-2, f"B and A of rank {r}"), descending=True)
 
 print("only q and v trained; sequences right:")

@@ -55,7 +55,7 @@ print(f"W0 x = {W0 @ x}   u = A x = {u}   v = B u = {v}\nh = W0 x + {s:g} v = {h
 assert (W0 @ x == [-7, -1]).all() and u == [3] and (v == [6, 1.5]).all() and (h == [5, 2]).all() and L == 6.5
 
 # %% [markdown]
-# Backward, from the end to the start, with the rules of lesson 02. We write $dh$ for $\partial L / \partial h$, and so on:
+# Backward, from the end to the start, with the rules of lesson 02. We write $dh$ for $dL / dh$, and so on:
 #
 # $$
 # dh = e, \qquad dv = s \, dh, \qquad dB = dv \, u^\top, \qquad du = B^\top dv, \qquad dA = du \, x^\top

@@ -12,10 +12,11 @@
 # %% [markdown]
 # ## Memory in training
 #
-# A training step holds the weights, what the optimizer remembers, the gradients, and the activations: the values of the
-# forward pass that the backward pass will need. Python's `tracemalloc` counts every byte that NumPy asks for. We measure
-# one model twice, trained in full and with LoRA: width 256, four layers, eight sequences of 64 tokens at a time. What it
-# has learned does not matter for its memory, so its weights are random.
+# A training step holds the weights; the gradients; what the optimizer remembers (AdamW: for each number that it trains a
+# running mean $m$ of the gradient and $v$ of its square); and the *activations*, the values of the forward pass that the
+# backward pass will need. Python's `tracemalloc` counts every byte that NumPy asks for. We measure one model twice, trained
+# in full and with LoRA: width 256, four layers, eight sequences of 64 tokens at a time. What it has learned does not matter
+# for its memory, so its weights are random.
 
 # %%
 import tracemalloc
@@ -72,11 +73,11 @@ assert 0.4 < memory["LoRA"]["activations"] / memory["full"]["activations"] < 0.7
 assert memory["LoRA"]["highest, in a step"] < 0.5 * memory["full"]["highest, in a step"]
 
 # %% [markdown]
-# AdamW keeps two numbers for each one that it trains, $m$ and $v$, and backward makes one gradient for each. In full
-# fine-tuning that is three times the weights. With LoRA it nearly vanishes: it is about a hundredth of that.
+# $m$, $v$ and the gradient are three numbers for each one that is trained. In full fine-tuning that is three times the
+# weights. With LoRA it nearly vanishes: it is about a hundredth of that.
 #
 # Two things do not vanish. The weights: the forward pass needs all of $W_0$, and $A$ and $B$ even add a little. And the
-# activations, of which more than half remain: a frozen layer need not keep its input, since only $\partial L / \partial W_0$ would have
+# activations, of which more than half remain: a frozen layer need not keep its input, since only $dL / dW_0$ would have
 # used it, but attention, LayerNorm and ReLU keep theirs, because the gradient has to pass through them on its way down
 # (lesson 06). So with long sequences and large batches LoRA saves a smaller part. The highest amount in a step was measured
 # too, and is not the sum of the lines: activations are freed while gradients arrive, and operations need room to work in.
@@ -110,11 +111,11 @@ memory["full"]["file for one task"], memory["LoRA"]["file for one task"] = base_
 fig, ax = figures.new("LoRA cuts optimizer, gradients and file a hundredfold, the rest less", width=11, height=6)
 for name, color, above in (("full", figures.FULL, -0.2), ("LoRA", figures.TRAINABLE, 0.2)):
     for i, row in enumerate(rows):
-        megabytes = memory[name][row] / 1e6
+        megabytes = round(memory[name][row] / 1e6, 1)
         frozen = name == "LoRA" and row == "weights"
         shade = figures.FROZEN if frozen else color
         ax.barh(i + above, megabytes, height=0.38, color=shade)
-        figures.label(ax, megabytes, i + above, f"{name} {megabytes:.1f}" + ", frozen" * frozen, shade)
+        figures.label(ax, megabytes, i + above, f"{name} {megabytes}" + ", frozen" * frozen, shade)
 ax.set_yticks(range(len(rows)), rows)
 ax.invert_yaxis()
 ax.grid(False)
@@ -178,7 +179,7 @@ for adapter in ("descending", "odd first"):
 with disabled(served):
     table = {"no adapter": {order: right(served, order) for order in ORDERS}} | table
 
-print("sequences right:   " + "".join(f"{order:>12}" for order in ORDERS))
+print("sequences right, to the nearest 10%\n" + " " * 19 + "".join(f"{order:>12}" for order in ORDERS))
 for adapter, fractions in table.items():
     print(f"{adapter:19}" + "".join(f"{round(f, 1):>12.0%}" for f in fractions.values()))
 swapped = sum(layer.lora_A.data.nbytes + layer.lora_B.data.nbytes for layer in lora_layers(served).values())
