@@ -11,6 +11,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
+from .checks import checked_seed, numbers
 from .graph import Node, backpropagate, grad_enabled
 
 tape = ContextVar("tape", default=None)  # a list, while trace.py records what each node computed
@@ -69,7 +70,7 @@ class Tensor:
     __hash__ = object.__hash__  # by identity, although == compares elementwise
 
     def __init__(self, data, requires_grad=False, name=None):
-        array = _numbers("Tensor", data)
+        array = numbers("Tensor", data)
         self._node, self._requires_grad, self.grad, self.name = None, False, None, name
         self._adopt(array)
         if requires_grad:
@@ -98,7 +99,7 @@ class Tensor:
         if self._node is not None:
             raise RuntimeError(f"data: this Tensor is the result of {self._node.name}; only a Tensor "
                                "that you made can be given new numbers. Use t.detach() for a copy")
-        new = _numbers("data", new, self.dtype)
+        new = numbers("data", new, self.dtype)
         if new.shape != self.shape:
             raise ValueError(f"data: expected an array of shape {self.shape}, got {new.shape}; "
                              "make a new Tensor for a new shape")
@@ -130,7 +131,7 @@ class Tensor:
         if not self._requires_grad:
             raise RuntimeError("backward: nothing here requires a gradient; was every operand made with "
                                "requires_grad=False, frozen, or used under no_grad()?")
-        seed = _checked_seed(seed, self._data)
+        seed = checked_seed(seed, self._data)
         for leaf, g in backpropagate(self._node or self, seed, retain_graph).items():
             leaf.grad = g if leaf.grad is None else leaf.grad + g
 
@@ -242,40 +243,3 @@ _UFUNCS = {np.add: "add", np.subtract: "sub", np.multiply: "mul", np.divide: "di
            np.matmul: "matmul", np.negative: "neg", np.exp: "exp", np.log: "log", np.sqrt: "sqrt",
            np.tanh: "tanh"}
 _COMPARISONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
-
-
-def _numbers(name, data, dtype=None):
-    """A fresh array of the data, in its own dtype or in the one given. Raises where it does not fit."""
-    if _cuts_gradient(data):
-        raise TypeError(f"{name}: a list of Tensors that require a gradient; copying their numbers would cut them from "
-                        "the graph. Join them with ops.concatenate, or write t.data for the numbers alone")
-    try:
-        array = np.array(data)
-    except ValueError as error:  # NumPy's text says where the nested lists part
-        raise ValueError(f"{name}: the rows differ in length; {error}") from None
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: expected numbers, got {type(data).__name__} "
-                        f"(dtype {array.dtype}): {str(data)[:40]!r}")
-    if dtype is None:
-        return array
-    if not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise TypeError(f"{name}: numbers of {array.dtype} do not fit into {dtype} without loss")
-    return array.astype(dtype, copy=False)
-
-
-def _cuts_gradient(data):
-    return isinstance(data, (list, tuple)) and any(
-        t.requires_grad if isinstance(t, Tensor) else _cuts_gradient(t) for t in data)
-
-
-def _checked_seed(seed, value):
-    """A fresh array of value's shape and dtype to start backward from."""
-    if seed is None:
-        if value.size != 1:
-            raise ValueError(f"backward: a result of shape {value.shape} needs a seed of that shape; "
-                             "did you mean loss.mean().backward()?")
-        return np.ones_like(value)
-    seed = _numbers("backward", seed, value.dtype)
-    if seed.shape != value.shape:
-        raise ValueError(f"backward: the seed has shape {seed.shape}, the result {value.shape}; they must be equal")
-    return seed

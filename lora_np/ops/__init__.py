@@ -6,23 +6,16 @@ operand. The tape prints those formulas and the tests evaluate them, so they can
 
 elementwise.py   add sub mul div neg pow exp log sqrt tanh relu gelu where
 arrays.py        matmul sum mean max reshape transpose getitem concatenate
-fused.py         linear embedding softmax log_softmax cross_entropy layer_norm dropout causal_attention
+layers.py        linear embedding layer_norm dropout
+attention.py     softmax log_softmax cross_entropy causal_attention
 """
 
 from .arrays import concatenate, getitem, matmul, max, mean, reshape, sum, transpose
+from .attention import causal_attention, cross_entropy, log_softmax, softmax
 from .elementwise import add, div, exp, gelu, log, mul, neg, pow, relu, sqrt, sub, tanh, where
-from .fused import (
-    causal_attention,
-    cross_entropy,
-    dropout,
-    embedding,
-    layer_norm,
-    linear,
-    log_softmax,
-    softmax,
-)
+from .layers import dropout, embedding, layer_norm, linear
 
 __all__ = ["add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "tanh", "relu", "gelu", "where",
            "matmul", "sum", "mean", "max", "reshape", "transpose", "getitem", "concatenate",
-           "linear", "embedding", "softmax", "log_softmax", "cross_entropy", "layer_norm", "dropout",
-           "causal_attention"]
+           "linear", "embedding", "layer_norm", "dropout",
+           "softmax", "log_softmax", "cross_entropy", "causal_attention"]

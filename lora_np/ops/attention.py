@@ -1,0 +1,136 @@
+"""Softmax and what is made of it: probabilities, their loss, and attention. Fused as in layers.py."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from ..graph import once
+from ..tensor import node, operation
+from .layers import floating, indices
+
+
+def _shifted(name, x, axis):
+    """x minus its largest element along the axis, so that exp cannot overflow; softmax does not change."""
+    if not isinstance(axis, (int, np.integer)):
+        raise TypeError(f"{name}: axis must be one integer, got {axis!r}")
+    if not -x.ndim <= axis < x.ndim or not x.shape[axis]:
+        raise ValueError(f"{name}: shape {x.shape} has no elements along axis {axis}")
+    top = x.max(axis=axis, keepdims=True)
+    if np.isinf(top).any():
+        raise ValueError(f"{name}: a row is all -inf (everything is masked) or holds +inf, so it has no softmax; "
+                         "leave each row something finite")
+    return x - top
+
+
+@operation
+def softmax(a, axis=-1):
+    """exp(a), scaled to sum to 1 along the axis. An element of -inf gives exactly 0, and gradient 0.
+
+    Raises ValueError where a row is all -inf (everything is masked) or holds +inf; nan stays nan.
+
+    y = exp(a) / sum(exp(a), axis)
+    da = y * (g - sum(g * y, axis))
+    """
+    a = floating(a)
+    y = np.exp(_shifted("softmax", a.data, axis))
+    y /= y.sum(axis=axis, keepdims=True)
+    return node("softmax", y, (a, lambda g: y * (g - (g * y).sum(axis=axis, keepdims=True))))
+
+
+@operation
+def log_softmax(a, axis=-1):
+    """log(softmax(a)), without the detour that would lose small probabilities. Raises as softmax does.
+
+    y = a - log(sum(exp(a), axis))
+    da = g - exp(y) * sum(g, axis)
+    """
+    a = floating(a)
+    y = _shifted("log_softmax", a.data, axis)
+    y -= np.log(np.exp(y).sum(axis=axis, keepdims=True))
+    return node("log_softmax", y, (a, lambda g: g - np.exp(y) * g.sum(axis=axis, keepdims=True)))
+
+
+@operation
+def cross_entropy(logits, targets):
+    """Mean negative log-likelihood of the target classes under softmax(logits), in nats.
+
+    logits: (..., V). targets: integers (...), in 0 .. V-1. Gives a scalar.
+    Raises ValueError where the shapes do not match, IndexError for a class outside the range.
+
+    y = mean(-log_softmax(logits)[targets])
+    dlogits = g * (softmax(logits) - onehot(targets)) / n
+    """
+    logits, targets = floating(logits), np.asarray(targets)
+    if not logits.ndim or logits.shape[:-1] != targets.shape or not logits.size:
+        raise ValueError(f"cross_entropy: logits {logits.shape}, targets {targets.shape}: expected logits (..., V) "
+                         "and targets (...), one integer class for each row of V, and at least one row")
+    V = logits.shape[-1]
+    targets = indices("cross_entropy", targets, V).ravel()
+    n = len(targets)
+    p = _shifted("cross_entropy", logits.data.reshape(n, V), -1)
+    picked = p[np.arange(n), targets]
+    np.exp(p, out=p)
+    total = p.sum(axis=-1)
+    shape = logits.shape
+
+    def to_logits(g):
+        d = p * (g / n / total)[:, None]
+        d[np.arange(n), targets] -= g / n
+        return d.reshape(shape)
+
+    return node("cross_entropy", (np.log(total) - picked).mean(dtype=p.dtype), (logits, to_logits))
+
+
+@lru_cache(maxsize=16)
+def _visible(queries, keys, dtype):
+    """(queries, keys) of 1 where a query may look: at itself and at what comes before; 0 elsewhere."""
+    mask = np.tri(queries, keys, keys - queries, dtype)
+    mask.flags.writeable = False
+    return mask
+
+
+@operation
+def causal_attention(q, k, v):
+    """Scaled dot-product attention in which no position sees a later one (Vaswani et al. 2017, equation 1).
+
+    q: (..., T, c). k, v: (..., S, c) with S >= T; the queries are the last T of S positions. Gives (..., T, c).
+
+    P = softmax(q @ k.T / sqrt(c) + mask)
+    y = P @ v
+    dS = P * (g @ v.T - sum(g * y))
+    dq = dS @ k / sqrt(c)
+    dk = dS.T @ q / sqrt(c)
+    dv = P.T @ g
+    """
+    q, k, v = floating(q), floating(k), floating(v)
+    (*stack, T, c), (*rest, S, _) = (q.shape, k.shape) if min(q.ndim, k.ndim) > 1 else ((0, 0), (1, 0))
+    if k.shape != v.shape or stack != rest or not 0 < c == k.shape[-1] or not 0 < T <= S:
+        raise ValueError(f"causal_attention: q {q.shape}, k {k.shape}, v {v.shape}: expected q (..., T, c) and "
+                         "k, v (..., S, c) with S >= T >= 1 and c >= 1")
+    K, V = k.data, v.data
+    root = c ** -0.5
+    Q = q.data * root  # scaling q costs T * c products, scaling the scores T * S
+    visible = _visible(T, S, q.dtype)
+    E = Q @ K.swapaxes(-1, -2)
+    if max(E.max(initial=0), -E.min(initial=0)) < 30:  # exp is safe as it is, and a product the fastest mask
+        np.exp(E, out=E)
+        E *= visible
+    else:
+        E = np.where(visible, E, -np.inf)
+        E -= E.max(axis=-1, keepdims=True)
+        np.exp(E, out=E)
+    total = (E @ np.ones(S, E.dtype))[..., None]
+    y = E @ V
+    y /= total  # P is E / total, but is never formed: dividing y costs T * c, dividing E would cost T * S
+
+    @once
+    def scores(g):
+        dS = (g / total) @ V.swapaxes(-1, -2)
+        dS -= np.einsum("...tc,...tc->...t", g, y)[..., None] / total
+        dS *= E
+        return dS
+
+    return node("causal_attention", y,
+                (q, lambda g: scores(g) @ K * root),
+                (k, lambda g: scores(g).swapaxes(-1, -2) @ Q),
+                (v, lambda g: E.swapaxes(-1, -2) @ (g / total)))
