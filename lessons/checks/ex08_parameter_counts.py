@@ -109,7 +109,8 @@ TASKS = (
                 Check("the puzzle: 4096 x 4096, “over 99.8%”", lambda rng: (4096, 4096, 0.998)),
                 Check("a saving that no rank reaches", lambda rng: (8, 8, 0.9))),
         hints=("At rank r, which share of d k is saved? For which r is that share above the one asked for?",
-               "The saving at rank r is 1 - r (d + k) / (d k). Start at r = 0 and go up while the next rank saves enough.",
+               "The saving at rank r is 1 - r (d + k) / (d k). Start at r = 0 and go up while the next rank saves "
+               "enough.",
                "while 1 - (r + 1) * (____) / (____) > saving: r += 1"),
         misconceptions=(
             Misconception(

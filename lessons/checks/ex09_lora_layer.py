@@ -78,7 +78,8 @@ TASKS = (
         lora_init, ("A", "B"),
         checks=(Check("the start of a layer of d = 7, k = 60, r = 3", lambda rng: (7, 60, 3, rng), properties=start),
                 Check("and of one with d = 40, k = 11, r = 5", lambda rng: (40, 11, 5, rng), properties=start)),
-        hints=("Before the first step, the adapted layer must compute exactly what the frozen one does. Which factor can "
+        hints=("Before the first step, the adapted layer must compute exactly what the frozen one does. Which factor "
+               "can "
                "be zero so that it does, while the other still lets a gradient through?",
                "A is (r, k), drawn uniformly between -1/sqrt(k) and 1/sqrt(k); B is (d, r), zeros.",
                "return rng.uniform(-bound, bound, ____), np.zeros(____)        with bound = 1 / np.sqrt(____)"),

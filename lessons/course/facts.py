@@ -32,10 +32,14 @@ def number(value):
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
+def plain(value):
+    """An array without axes as its number; anything else as it is."""
+    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+
+
 def numeric(value):
-    """A number or an array of one element as a number; else None."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value.item()
+    """A number, or an array without axes, as a number; else None."""
+    value = plain(value)
     return value if isinstance(value, NUMBER) and not isinstance(value, bool) else None
 
 
@@ -57,6 +61,7 @@ def difference(got, want, names="the result", exact=False):
                 if found and found[0] in kinds:
                     return found
         return None
+    want = plain(want)
     if isinstance(want, np.ndarray):
         return _array(got, want, names, exact)
     if isinstance(want, (bool, str)) or want is None:
@@ -73,6 +78,7 @@ def difference(got, want, names="the result", exact=False):
 
 def same(a, b, exact=False):
     """Whether two answers are equal, as far as a check looks."""
+    a, b = plain(a), plain(b)
     if isinstance(a, (np.ndarray, list, tuple, dict)) and type(a) is not type(b):
         return False
     if isinstance(a, Other) or isinstance(b, Other):
@@ -190,7 +196,7 @@ def _dict(got, want, name, exact):
         if some:
             return "shape", f"{name} {what} {', '.join(sorted(map(str, some))[:4])}"
     found = [d for key in want if (d := difference(got[key], want[key], f"{name}[{key!r}]", exact))]
-    more = f" (and {len(found) - 1} more entries are wrong)" if len(found) > 1 else ""
+    more = f" ({len(found)} of {len(want)} entries are wrong)" if len(found) > 1 else ""
     return (found[0][0], found[0][1] + more) if found else None
 
 

@@ -27,7 +27,7 @@ class Check:
     observe: (returned, *arguments) -> what to compare, where a function works by changing its arguments.
     properties: (result, *arguments) -> {name: value} to compare, where more than one result is right.
     parts: (result, *arguments) -> {name: array} in which a wrong result may be easier to describe.
-    exact: bit for bit.
+    exact: bit for bit. raises: the right thing to do here is to raise an error, of the type that the reference raises.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Check:
     properties: Callable | None = None
     parts: Callable | None = None
     exact: bool = False
+    raises: bool = False
 
     def arguments(self, seed):
         """Fresh arguments; the same for the same seed."""

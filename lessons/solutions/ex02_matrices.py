@@ -1,0 +1,34 @@
+"""Exercise 02: going back through a matrix product and through broadcasting.
+
+G is the upstream gradient: G[i, j] = dL/dY[i, j], of the shape of Y. Plain NumPy.
+Check your work with: python -m lessons check 02
+"""
+
+import numpy as np
+
+
+def matmul_backward(X, W, G):
+    """(dX, dW) for Y = X @ W. X: (n, k), W: (k, m), G: (n, m). dX has the shape of X, dW that of W.
+
+    Example: with X = [[1, 2]], W = [[3], [4]] and G = [[10]], dX = [[30, 40]] and dW = [[10], [20]].
+    """
+    # <solution>
+    return G @ W.T, X.T @ G
+    # </solution>
+
+
+def unbroadcast(G, shape):
+    """Sum G over the axes along which an operand of this shape was broadcast; the result has that shape.
+
+    Broadcasting puts missing axes in front, and stretches axes of size 1.
+
+    Example: with G = [[1, 2, 3], [4, 5, 6]], shape (3,) gives [5, 7, 9], shape (2, 1) gives [[6], [15]].
+    """
+    # <solution>
+    while G.ndim > len(shape):
+        G = G.sum(axis=0)
+    for axis, n in enumerate(shape):
+        if n == 1:
+            G = G.sum(axis=axis, keepdims=True)
+    return G
+    # </solution>

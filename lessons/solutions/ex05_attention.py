@@ -1,0 +1,45 @@
+"""Exercise 05: from queries and keys to attention weights.
+
+T positions, c numbers in each query and key. Plain NumPy.
+Check your work with: python -m lessons check 05
+"""
+
+import numpy as np
+
+
+def softmax(S):
+    """exp(S) divided by its sum over the last axis, of the shape of S; safe for scores of any size.
+
+    S: (..., n), with at least one finite score in each row; the others may be -inf.
+
+    Example: softmax(np.array([[0.0, np.log(3.0)], [1000.0, 1000.0]])) is [[0.25, 0.75], [0.5, 0.5]].
+    """
+    # <solution>
+    E = np.exp(S - S.max(axis=-1, keepdims=True))
+    return E / E.sum(axis=-1, keepdims=True)
+    # </solution>
+
+
+def causal_mask(T):
+    """What is added to the scores (T, T): 0 where the key is not later than the query, -inf where it is.
+
+    Queries down, keys across.
+
+    Example: causal_mask(2) is [[0, -inf], [0, 0]].
+    """
+    # <solution>
+    i = np.arange(T)
+    return np.where(i[None, :] > i[:, None], -np.inf, 0.0)
+    # </solution>
+
+
+def attention_weights(q, k):
+    """P (T, T): row i holds how much position i looks at each position, and sums to 1. q, k: (T, c).
+
+    The scores are q k^T / sqrt(c), with the causal mask. You may use the two functions above.
+
+    Example: for T = 1 it is [[1.0]], whatever q and k are.
+    """
+    # <solution>
+    return softmax(q @ k.T / np.sqrt(q.shape[1]) + causal_mask(len(q)))
+    # </solution>
