@@ -190,8 +190,8 @@ def _problem(task, i, seed, outcome):
         return {**problem, "fact": fact}
     if record.get("changed"):
         changed = ", ".join(list(inspect.signature(task.reference).parameters)[n] for n in record["changed"])
-        return {**problem, "plain": True, "fact": f"it changes its argument {changed}, which belongs to the caller; "
-                "work on a copy, or on a new array"}
+        return {**problem, "fact": f"it changes its argument {changed}, which belongs to the caller; work on a copy, or "
+                "on a new array"}
     if record.get("again") is False:
         return {**problem, "plain": True, "fact": "called again with the same arguments, it gives another result"}
     return None
