@@ -72,12 +72,14 @@ def check(options):
         return feedback.exit_status(verdict)
     if options.file:
         raise UsageError("--file goes with one exercise: python -m lessons check 09 --file ex09_lora_layer.py")
-    found = []
-    with ThreadPoolExecutor(2) as pool:
+    found, pool = [], ThreadPoolExecutor(2)
+    try:
         verdicts = pool.map(lambda exercise: _verdict(exercise, options.timeout), exercises)
         for exercise, verdict in zip(exercises, verdicts, strict=True):
             print(feedback.line(exercise, verdict), flush=True)
             found.append(feedback.exit_status(verdict))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
     print(f"\n{found.count(0)} of {len(found)} exercises done")
     return 0 if not any(found) else 2 if set(found) == {2} else 1
 
@@ -122,10 +124,10 @@ def next_(options):
 def grade(options):
     try:
         submissions = grading.submissions(options.folder)
-        kept = {} if options.fresh else grading.read(options.out)
+        kept = grading.read(options.out)
     except (OSError, ValueError) as error:
         raise UsageError(error) from None
-    return grading.grade(submissions, options.out, kept, options.timeout, options.jobs)
+    return grading.grade(submissions, options.out, {} if options.fresh else kept, options.timeout, options.jobs)
 
 
 def stubs(options):

@@ -1,5 +1,6 @@
 """What a student reads: the verdict on an exercise as a line, and as a page."""
 
+import re
 import textwrap
 
 STATES = {"pass": "done", "not_started": "not started"}
@@ -17,7 +18,7 @@ def exit_status(verdict):
 
 def headline(verdict):
     """What is wrong with a file that could not be checked; else what is wrong first."""
-    kinds = {"syntax_error": "a syntax error in ", "import_error": "an error on ", "missing": "there is no file "}
+    kinds = {"syntax_error": "syntax error: ", "import_error": "error on import: ", "missing": "there is no file "}
     return kinds.get(verdict.status, "") + verdict.message
 
 
@@ -35,10 +36,10 @@ def page(exercise, verdict, file, verbose=False):
     score = f"{verdict.passed} of {exercise.total} checks pass"
     out = [f"{exercise.number} {exercise.title}: {state(verdict)}, {score}  ({file})", ""]
     if not verdict.tasks:
-        out += _wrapped(headline(verdict)[0].upper() + headline(verdict)[1:] + ".")
+        out += _wrapped(headline(verdict))
         out += _printed(verdict.printed)
         if verdict.status == "timeout":
-            out += _wrapped("It was stopped. Look for a loop whose condition never becomes false.")
+            out += _wrapped("Look for a loop whose condition never becomes false.")
         out += ["", *verdict.trace.splitlines()] if verbose and verdict.trace else []
     width = max((len(t.name) for t in verdict.tasks), default=0)
     first, checks = verdict.first, {task.name: [check.name for check in task.checks] for task in exercise.tasks}
@@ -55,15 +56,14 @@ def page(exercise, verdict, file, verbose=False):
             out += _first(task, verbose)
     todo = next((t for t in verdict.tasks if t.state != "done"), None)
     if todo or not verdict.tasks:
-        again = "" if verbose or not (verdict.trace or (first and first.trace)) else \
-            f"; python -m lessons check {exercise.number} -v shows the whole traceback"
-        out += ["", f"Edit {file} and check again. A hint: python -m lessons hint {exercise.number}{again}"]
-    return "\n".join(out)
+        out += ["", f"Edit {file} and check again. A hint: python -m lessons hint {exercise.number}"]
+        if not verbose and (verdict.trace or (first and first.trace)):
+            out.append(f"The whole traceback: python -m lessons check {exercise.number} -v")
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(out))
 
 
 def _first(task, verbose):
-    out = ["", *_wrapped(task.fact[0].upper() + task.fact[1:] + ".", "    "),
-           *_wrapped(f"Inputs: {task.inputs}.", "    ")]
+    out = ["", *_wrapped(task.fact, "    "), *_wrapped(f"inputs: {task.inputs}", "    ")]
     out += [f"    {text}" for text in _printed(task.printed)]
     if task.known:
         out += ["", *_wrapped(f"This is what “{task.known.id.replace('-', ' ')}” gives. {task.known.sentence}", "    "),

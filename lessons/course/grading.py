@@ -33,8 +33,13 @@ def _find(student, name):
 
 
 def read(table):
-    """{(student, exercise): row} of an earlier run; empty if there is none. Raises ValueError for another file."""
+    """{(student, exercise): row} of an earlier run; empty if there is none.
+
+    Raises ValueError for a file that is something else, or where there is no folder for it.
+    """
     if not Path(table).exists():
+        if not Path(table).absolute().parent.is_dir():
+            raise ValueError(f"there is no folder {Path(table).parent} for the table; make it first")
         return {}
     with open(table, encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file)
@@ -168,15 +173,16 @@ def draw(rows, path):
     common = _misconceptions(rows)[:8]
     if not common:
         return False
-    (number, name), n = common[0]
+    (number, _), n = common[0]
     students = len({r["student"] for r in rows})
-    fig, ax = figures.new(f"{name.replace('-', ' ')} (exercise {number}): {n} of {students} students",
-                          height=1.6 + 0.5 * len(common))
+    fig, ax = figures.new("", width=11, height=1.8 + 0.5 * len(common))
+    fig.suptitle(f"Exercise {number}: {n} of {students} students have one misconception in common", x=0.01, ha="left",
+                 fontweight="bold", fontsize=15)
     labels = [f"{number}  {name.replace('-', ' ')}" for (number, name), _ in common][::-1]
-    ax.barh(labels, [n for _, n in common][::-1], color=figures.TRAINABLE)
+    ax.barh(labels, [n for _, n in common][::-1], color=figures.FULL)
     for i, (_, n) in enumerate(common[::-1]):
         figures.label(ax, n, i, str(n), figures.INK)
-    ax.set(xlabel="students whose answer is exactly what this misconception gives")
+    ax.set(xlabel="students with this misconception")
     ax.grid(False)
     ax.xaxis.get_major_locator().set_params(integer=True)
     figures.write(fig, Path(path))

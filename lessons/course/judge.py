@@ -1,32 +1,19 @@
 """Whether a student's answers are right, and what is known about those that are not.
 
-It works on what a worker wrote down; no code of the student's runs here. A misconception is named where every answer
-is the one that it gives, on at least two inputs on which that is wrong; otherwise nothing is guessed.
+It works on what a worker wrote down; no code of the student's runs here.
 """
 
 import inspect
-import json
 import re
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from . import facts, runner
+from .diagnosis import Outcome, diagnose, expected
 from .tasks import SEEDS
-from .wire import decode, encode
-
-EVIDENCE = 2
-
-
-@dataclass
-class Outcome:
-    """What one call gave: a value, or the error that it raised."""
-
-    value: object = None
-    error: dict | None = None
-    record: dict = field(default_factory=dict)
+from .wire import decode
 
 
 @dataclass
@@ -91,10 +78,11 @@ def judge(exercise, run):
     cells = {(r["task"], r["check"], r["seed"]): r for r in run.records}
     if run.status in ("timeout", "crash"):
         name, i = run.at or ("import", 0)
-        where = "while it is imported" if name == "import" else f"in {name}, at: {_task(exercise, name).checks[i].name}"
-        what = "does not end" if run.status == "timeout" else run.error["text"]
-        return Verdict(run.status, total, message=f"the file {what} {where}")
-    verdicts = [_judge_task(task, cells) for task in exercise.tasks]
+        check = next((task.checks[i].name for task in exercise.tasks if task.name == name), None)
+        where = f"{name} ({check})" if check else "the file, on import,"
+        return Verdict(run.status, total, message=f"{where} {run.error['text']}")
+    with np.errstate(all="ignore"):
+        verdicts = [_judge_task(task, cells) for task in exercise.tasks]
     states = {t.state for t in verdicts}
     status = {("done",): "pass", ("not started",): "not_started"}.get(tuple(states), "fail")
     this = Verdict(status, total, verdicts)
@@ -104,18 +92,13 @@ def judge(exercise, run):
     return this
 
 
-def _task(exercise, name):
-    return next(task for task in exercise.tasks if task.name == name)
-
-
 def _failed(run):
     e = run.error
-    line = f"line {e['line']}: {e['code']}" if e["line"] else "its first line"
-    if run.status == "syntax_error":
-        return f"{line}: {e['text']}"
+    what = e["text"] if run.status == "syntax_error" else f"{e['type']}: {e['text']}"
     if e["type"] == "SystemExit":
-        return f"{line}: the file ends Python while it is imported"
-    return f"{line}: {e['type']}: {e['text']}"
+        what = "the file ends Python"
+    where = f"line {e['line']}, " if e["line"] else ""
+    return where + what + (f"  ({e['code']})" if e["code"] else "")
 
 
 def _judge_task(task, cells):
@@ -141,30 +124,6 @@ def _outcome(record):
     return Outcome(None, record.get("error", {"type": "missing"}), record)
 
 
-@cache
-def expected(task, i, seed):
-    """(arguments, Outcome) of the reference."""
-    arguments = task.checks[i].arguments(seed)
-    check = task.checks[i]
-    right = _perform(check, task.reference, arguments) if check.raises else Outcome(
-        check.perform(task.reference, arguments))
-    return check.arguments(seed), right
-
-
-@cache
-def predicted(task, known, i, seed):
-    """The Outcome that a misconception gives."""
-    return _perform(task.checks[i], known.wrong, task.checks[i].arguments(seed))
-
-
-def _perform(check, function, arguments):
-    with np.errstate(all="ignore"):
-        try:
-            return Outcome(check.perform(function, arguments))
-        except Exception as error:
-            return Outcome(None, {"type": type(error).__name__, "text": str(error)})
-
-
 def _problem(task, i, seed, outcome):
     """What is wrong with one call, as a dict; None if nothing is. plain: a mistake of Python and not of LoRA."""
     check, record = task.checks[i], outcome.record
@@ -183,15 +142,14 @@ def _problem(task, i, seed, outcome):
         return {**problem, "fact": f"it returned {facts.show(value)}, expected it to raise {right.error['type']}"}
     if value is None and right.value is not None:
         printed = record.get("printed", "").strip()
-        return {**problem, "plain": bool(printed), "fact": "it prints its result instead of returning it" if printed
-                else "it returns None; is a return missing?"}
+        fact = "it prints its result instead of returning it" if printed else "it returns None; is a return missing?"
+        return {**problem, "plain": bool(printed), "fact": fact}
     fact = _difference(task, check, arguments, value, right.value)
     if fact:
         return {**problem, "fact": fact}
     if record.get("changed"):
         changed = ", ".join(list(inspect.signature(task.reference).parameters)[n] for n in record["changed"])
-        return {**problem, "fact": f"it changes its argument {changed}, which belongs to the caller; work on a copy, or "
-                "on a new array"}
+        return {**problem, "fact": f"it changes its argument {changed}, which belongs to the caller; make new arrays"}
     if record.get("again") is False:
         return {**problem, "plain": True, "fact": "called again with the same arguments, it gives another result"}
     return None
@@ -224,36 +182,6 @@ def _difference(task, check, arguments, value, right):
     return facts.properties(check.properties(value, *arguments), check.properties(right, *arguments))
 
 
-def diagnose(task, outcomes):
-    """The one Misconception that gives all of these outcomes; None if there is none."""
-    for known in task.misconceptions:
-        evidence = set()  # the different inputs on which it is wrong
-        for (i, seed), outcome in outcomes.items():
-            theirs = predicted(task, known, i, seed)
-            if not _alike(task, i, seed, outcome, theirs):
-                break
-            right = expected(task, i, seed)[1]
-            if not theirs.error and not _alike(task, i, seed, theirs, right):
-                evidence.add(json.dumps([encode(a) for a in task.checks[i].arguments(seed)]))
-        else:
-            if len(evidence) >= EVIDENCE:
-                return known
-    return None
-
-
-def _alike(task, i, seed, a, b):
-    """Whether two outcomes are equal as far as check i looks. Errors are alike if they are of one type."""
-    if a.error or b.error:
-        return bool(a.error and b.error) and a.error["type"] == b.error["type"]
-    check, (arguments, right) = task.checks[i], expected(task, i, seed)
-    if not check.properties or right.error:
-        return facts.same(a.value, b.value, check.exact)
-    signatures = [facts.signature(v) for v in (a.value, b.value, right.value)]
-    if signatures[0] == signatures[1] == signatures[2]:
-        return facts.same(check.properties(a.value, *arguments), check.properties(b.value, *arguments))
-    return signatures[0] == signatures[1]
-
-
 def describe_inputs(task, arguments):
     """Arguments by name: "x (4, 5), r = 2"."""
     names = inspect.signature(task.reference).parameters
@@ -262,9 +190,14 @@ def describe_inputs(task, arguments):
 
 
 def _brief(value):
+    if hasattr(value, "shape"):
+        return str(value.shape)
     if isinstance(value, float):
         return f"{value:g}"
-    if callable(value):
-        return getattr(value, "__doc__", None) or "a function"
-    text = repr(value)
-    return text if len(text) <= 70 else facts.show(value)
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_brief, value[:6])) + ", …" * (len(value) > 6) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_brief(v)}" for key, v in value.items()) + "}"
+    if isinstance(value, (int, str)) or value is None:
+        return repr(value)
+    return (callable(value) and value.__doc__) or f"a {type(value).__name__}"

@@ -56,7 +56,7 @@ def run(path, number, timeout, shown=None):
         lines = result.read_text(encoding="utf-8", errors="replace").splitlines() if result.exists() else []
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    this = _read(lines, finished, code)
+    this = _read(lines, finished, code, timeout)
     this.seconds = time.perf_counter() - start
     return this
 
@@ -103,7 +103,7 @@ def stop():
         kill(process)
 
 
-def _read(lines, finished, code):
+def _read(lines, finished, code, timeout):
     """The Run that a worker's lines tell of."""
     this, ended = Run("ran"), False
     for line in lines:
@@ -119,11 +119,12 @@ def _read(lines, finished, code):
             ended = True
         else:
             this.records.append(record)
-    memory = [this.error] if this.error else [r["error"] for r in this.records if "error" in r]
-    if any(e["type"] == "MemoryError" for e in memory):
+    starved = [r for r in this.records if r.get("error", {}).get("type") == "MemoryError"]
+    if starved or (this.error and this.error["type"] == "MemoryError"):
+        this.at = [starved[0]["task"], starved[0]["check"]] if starved else this.at
         this.status, this.error = "crash", {"text": f"needs more than {MEMORY >> 30} GB of memory"}
     elif not ended:
         this.status = "crash" if finished else "timeout"
-        how = f"makes Python crash (signal {-code})" if code and code < 0 else "ends Python itself, as os._exit does"
-        this.error = {"text": how}
+        this.error = {"text": f"did not end within {timeout:g} s" if not finished else
+                      f"makes Python crash (signal {-code})" if code < 0 else "ends Python itself, as os._exit does"}
     return this

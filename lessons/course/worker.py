@@ -87,8 +87,10 @@ def import_file(path, shown):
     linecache.cache[shown] = (len(text), None, text.splitlines(True), shown)
     try:
         code = compile(source, shown, "exec")
-    except ValueError as error:  # null bytes, before Python 3.12
-        raise SyntaxError(str(error), (shown, 1, 0, "")) from None
+    except (SyntaxError, ValueError) as error:  # null bytes give either, without the name of the file
+        if getattr(error, "filename", None):
+            raise
+        raise SyntaxError(str(error), (shown, None, None, None)) from None
     exec(code, module.__dict__)
     return module
 
