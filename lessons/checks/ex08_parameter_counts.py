@@ -1,6 +1,4 @@
-"""Checks of exercise 08. The right answers come from counting the entries of arrays and from trying every rank."""
-
-import numpy as np
+"""Checks of exercise 08. The right answers come from adding up sizes and from trying every rank."""
 
 from lessons.course.tasks import Check, Misconception, Task
 
@@ -8,7 +6,7 @@ TITLE = "counting parameters"
 
 
 def lora_count(d, k, r):
-    return np.empty((d, r)).size + np.empty((r, k)).size
+    return d * r + r * k
 
 
 def break_even(d, k):

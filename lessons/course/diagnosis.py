@@ -50,20 +50,20 @@ def _perform(check, function, arguments):
 
 
 def diagnose(task, outcomes):
-    """The one Misconception that gives all of these outcomes; None if there is none."""
-    for known in task.misconceptions:
-        evidence = set()  # the different inputs on which it is wrong
-        for (i, seed), outcome in outcomes.items():
-            theirs = predicted(task, known, i, seed)
-            if not _alike(task, i, seed, outcome, theirs):
-                break
-            right = expected(task, i, seed)[1]
-            if not theirs.error and not _alike(task, i, seed, theirs, right):
-                evidence.add(json.dumps([encode(a) for a in task.checks[i].arguments(seed)]))
-        else:
-            if len(evidence) >= EVIDENCE:
-                return known
-    return None
+    """The Misconception that gives all of these outcomes {(index of the check, seed): Outcome}, or None."""
+    return next((known for known in task.misconceptions if fits(task, known, outcomes)), None)
+
+
+def fits(task, known, outcomes):
+    """Whether a misconception gives all of these outcomes, and is wrong on enough different inputs to tell."""
+    evidence = set()
+    for (i, seed), outcome in outcomes.items():
+        theirs = predicted(task, known, i, seed)
+        if not _alike(task, i, seed, outcome, theirs):
+            return False
+        if not theirs.error and not _alike(task, i, seed, theirs, expected(task, i, seed)[1]):
+            evidence.add(json.dumps([encode(a) for a in task.checks[i].arguments(seed)]))
+    return len(evidence) >= EVIDENCE
 
 
 def _alike(task, i, seed, a, b):

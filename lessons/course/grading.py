@@ -124,9 +124,9 @@ def grade(submissions, table, kept, timeout, jobs):
         write(table, rows)
         print(f"stopped; {table} holds {len(rows)} of {len(submissions)} rows, and the same command goes on from there")
         return 130
-    print(summary(list(rows.values())))
-    drawing = Path(table).with_suffix(".png")
-    print(f"\n{table}: {len(rows)} rows" + (f"; {drawing}: the figure" if draw(list(rows.values()), drawing) else ""))
+    rows, drawing = [rows[key] for key in sorted(rows)], Path(table).with_suffix(".png")
+    print(summary(rows))
+    print(f"\n{table}: {len(rows)} rows" + (f"; {drawing}: the figure" if draw(rows, drawing) else ""))
     return 0
 
 
@@ -153,7 +153,7 @@ def summary(rows):
     columns = ("pass", "fail", "not_started", "missing", "syntax_error", "import_error", "timeout", "crash")
     columns = [c for c in columns if any(counts[e][c] for e in exercises)]
     students = {r["student"] for r in rows}
-    out = [f"\n{len(students)} students, {len(exercises)} exercises", "",
+    out = [f"\n{len(students)} students, {len(exercises)} exercise{'s' * (len(exercises) != 1)}", "",
            " ".join(["exercise", *(f"{c.replace('_', ' '):>12}" for c in columns)])]
     out += [" ".join([f"{e:8}", *(f"{counts[e][c] or '':>12}" for c in columns)]) for e in exercises]
     common = _misconceptions(rows)
