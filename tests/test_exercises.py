@@ -234,6 +234,16 @@ def test_unforeseen_wrong_answer_gets_no_diagnosis(exercise, task):
     assert verdict.status == "fail" and not verdict.diagnosis and verdict.first.fact
 
 
+def test_one_input_is_not_evidence():
+    def same(n):
+        return n
+
+    known = tasks.Misconception("always-zero", lambda n: 0, "", "")
+    for inputs, diagnosed in [(lambda rng: (3,), None), (lambda rng: (int(rng.integers(1, 1000)),), known)]:
+        task = tasks.Task(same, "n", (tasks.Check("a number", inputs),), (), (known,))
+        assert diagnosis.diagnose(task, {cell: diagnosis.Outcome(0) for cell in task.cells}) is diagnosed
+
+
 def functions_of(text):
     """{name: source} of a file's functions, and "" for its docstring."""
     tree = ast.parse(text)

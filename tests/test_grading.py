@@ -49,14 +49,28 @@ CLASS = {  # student: (file, status, a word of the message)
     "forks": (RIGHT.format("import os, time\n    for _ in range(4):\n        os.fork()\n"
                            "    open(PIDS + str(os.getpid()), 'w').close()\n    time.sleep(100)"), "timeout", ""),
     "forks on import": ("import os\nfor _ in range(3):\n    os.fork()\n" + right, "pass", ""),
-    "prints 100 MB": (RIGHT.format("for _ in range(10):\n        print('x' * 10 ** 6)"), "pass", ""),
+    "forks a copy that answers otherwise": ("""
+import os
+copy = os.fork() == 0
+def lora_count(d, k, r):
+    return 0 if copy else r * (d + k)
+def break_even(d, k):
+    return (d * k - 1) // (d + k)
+def largest_rank(d, k, saving):
+    try:
+        os.wait()  # until the copy has written what it can
+    except ChildProcessError:
+        pass
+    return sum(1 - r * (d + k) / (d * k) > saving for r in range(1, min(d, k)))
+""", "pass", ""),
+    "prints 10 MB": (RIGHT.format("for _ in range(10):\n        print('x' * 10 ** 6)"), "pass", ""),
     "leaves a thread": ("import threading, time\nthreading.Thread(target=time.sleep, args=[100]).start()\n" + right,
                         "pass", ""),
     "closes all files": ("import os\nos.closerange(0, 100)\n" + right, "crash", ""),
     "formula": (RIGHT.format("raise ValueError('=1+1\\nand more')"), "fail", "=1+1"),
 }
 if os.name != "posix":
-    CLASS = {k: v for k, v in CLASS.items() if k not in ("forks", "forks on import", "10 GB")}
+    CLASS = {k: v for k, v in CLASS.items() if "fork" not in k and k != "10 GB"}
 
 
 @pytest.fixture(scope="module")
