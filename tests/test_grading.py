@@ -41,9 +41,10 @@ CLASS = {  # student: (file, status, a word of the message)
     "patches numpy": ("import numpy as np\nnp.isclose = np.allclose = lambda *a, **k: True\n"
                       "np.array_equal = np.isclose\n" + STUB.replace("raise NotImplementedError", "return 1"),
                       "fail", "the count is 1"),
+    "imports the checks": (f"from lessons.checks.{NAME} import *", "import_error", "but not the lessons"),
     "patches the checker": (
-        "from lessons.course import facts, judge, worker\njudge.judge = facts.difference = lambda *a, **k: None\n"
-        "worker.call = lambda *a: {'value': 1, 'again': True}\n" + STUB, "fail", "the count is 1"),
+        "import sys\nworker = sys._getframe(1).f_globals\n"
+        "worker['call'] = lambda *a: {'value': 1, 'again': True}\n" + STUB, "fail", "the count is 1"),
     "loops": (RIGHT.format("while True: pass"), "timeout", "lora_count"),
     "10 GB": (RIGHT.format("bytearray(10 << 30)"), "crash", "memory"),
     "forks": (RIGHT.format("import os, time\n    for _ in range(4):\n        os.fork()\n"

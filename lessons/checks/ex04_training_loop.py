@@ -29,6 +29,10 @@ def numbers(returned, parameters, *rest):
     return [p.numpy() for p in parameters]
 
 
+def step_made(new, parameters, lr):
+    return {f"the step of parameters[{i}]": a - p.data for i, (a, p) in enumerate(zip(new, parameters, strict=True))}
+
+
 def with_gradients(none=False):
     def draw(rng):
         parameters = [Tensor(rng.normal(size=shape), requires_grad=True) for shape in ((3, 2), (4,))]
@@ -91,7 +95,7 @@ def loop(clear="first", record="before", sign=1, extra=0):
 TASKS = (
     Task(
         sgd_step, "parameters",
-        checks=(Check("two parameters", with_gradients(), observe=numbers),
+        checks=(Check("two parameters", with_gradients(), observe=numbers, parts=step_made),
                 Check("a parameter without a gradient", with_gradients(none=True), observe=numbers)),
         hints=("The gradient points where the loss rises fastest. Which way do you want to go, and how far?",
                "p = p - lr * gradient, for each parameter that has one.",
@@ -131,7 +135,7 @@ TASKS = (
             Misconception(
                 "gradients-not-cleared", loop(clear="never"),
                 "backward adds to the gradients that are there, so each step follows the sum of all earlier ones too.",
-                "print p.grad after each backward: on a straight line it should not grow."),
+                "print p.grad after each backward: as the loss falls, it should shrink."),
             Misconception(
                 "cleared-after-backward", loop(clear="late"),
                 "Clearing between backward and the step throws away what backward just found: nothing moves.",

@@ -92,7 +92,7 @@ TASKS = (
                 "Forward is x @ W0.T, so going back it is g @ W0: the transpose is undone.",
                 "write the shapes: g is (n, d), and dx must be (n, k)."),
             Misconception(
-                "gradient-of-w0-cut", lambda W0, g: np.ones(g.shape) @ W0,
+                "ones-sent-back", lambda W0, g: np.ones(g.shape) @ W0,
                 "g says how much each entry of h matters; it has to come back through W0.",
                 "double g: dx must double."),
         )),

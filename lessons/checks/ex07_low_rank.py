@@ -65,7 +65,7 @@ TASKS = (
             Misconception(
                 "singular-values-in-both-factors", lambda D, r: ((u := svd(D))[0][:, :r] * u[1][:r],
                                                                 u[1][:r, None] * u[2][:r]),
-                "Each size belongs into the product once: all in B, all in A, or its root in each.",
+                "Each size belongs in the product once: all in B, all in A, or its root in each.",
                 "double D: B A must double, yours is four times as large."),
             Misconception(
                 "smallest-terms-kept", lambda D, r: ((u := svd(D))[0][:, -r:] * u[1][-r:], u[2][-r:]),

@@ -51,7 +51,7 @@ TASKS = (
             Misconception(
                 "singular-values-summed-unsquared", lambda D, r: float(singular(D)[r:].sum()),
                 "Squared distances add up squares: square the singular values.",
-                "compare singular(D) ** 2 summed with np.sum(D ** 2)."),
+                "compare the sum of the squared singular values with np.sum(D ** 2)."),
             Misconception(
                 "root-of-the-floor", lambda D, r: float((singular(D)[r:] ** 2).sum() ** 0.5),
                 "Asked is the squared distance, as in the loss that is minimised; no root.",

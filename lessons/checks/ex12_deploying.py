@@ -51,6 +51,14 @@ def switched(was, now, d=3, k=5, r=2, alpha=5.0, tied=False):
     return lambda rng: (layer(d, k, r, alpha, rng, was, tied), now)
 
 
+def update_added(new, old, merged):
+    return {"the update W - W0": new["W"] - (old["W"] if old["W0"] is None else old["W0"])}
+
+
+def lora_path(h, layer, x, training, mask):
+    return {"h - x W^T": h - x @ layer["W"].T}
+
+
 def head_and_embedding(new, old, merged):
     """A tied output head: its weight is the embedding's own array."""
     return {"W": new["W"], "embedding": old["embedding"]}
@@ -109,8 +117,8 @@ def counted(adds=lambda d, k, r, merged: d * k + (not merged) * r * (d + k), siz
 TASKS = (
     Task(
         set_merged, "the layer",
-        checks=(Check("merging", switched(False, True)),
-                Check("merging what is merged: nothing changes", switched(True, True)),
+        checks=(Check("merging", switched(False, True), parts=update_added),
+                Check("merging what is merged: nothing changes", switched(True, True), parts=update_added),
                 Check("unmerging gives back the bits of W0", switched(True, False), exact=True),
                 Check("unmerging what is not merged: nothing changes", switched(False, False), exact=True),
                 Check("a tied output head: the embedding it shares its array with must not change",
@@ -154,9 +162,9 @@ TASKS = (
         )),
     Task(
         forward, "h",
-        checks=(Check("not merged, in use", passed_through(False, False)),
-                Check("not merged, in training: with dropout", passed_through(False, True)),
-                Check("merged, in use", passed_through(True, False)),
+        checks=(Check("not merged, in use", passed_through(False, False), parts=lora_path),
+                Check("not merged, in training: with dropout", passed_through(False, True), parts=lora_path),
+                Check("merged, in use", passed_through(True, False), parts=lora_path),
                 Check("merged, in training: an error", passed_through(True, True), raises=True)),
         hints=("When is W the whole truth? Which path does the dropout of LoRA lie on, and when is it active?",
                "Merged: x W^T. Not merged: x W^T + (alpha / r) x' A^T B^T, where x' is x * mask in training, else x.",

@@ -113,7 +113,7 @@ def sharp(got, want, name):
         return None
     if np.any(want) and np.abs(got).max() <= 1e-9 * np.abs(want).max():
         return f"{name} is zero in every entry, expected numbers up to {number(float(np.abs(want).max()))}"
-    if not np.any(want):
+    if np.abs(want).max() <= 1e-9 * np.abs(got).max():
         return f"{name} should be zero in every entry, and has numbers up to {number(float(np.abs(got).max()))}"
     c = factor(got, want) if want.size > 1 else None
     if c is not None and abs(c + 1) < 1e-6:

@@ -97,6 +97,8 @@ def _failed(run):
     what = e["text"] if run.status == "syntax_error" else f"{e['type']}: {e['text']}"
     if e["type"] == "SystemExit":
         what = "the file ends Python"
+    if e["text"].startswith("import of lessons"):
+        what = "an exercise may import lora_np, NumPy and Python's own modules, but not the lessons"
     where = f"line {e['line']}, " if e["line"] else ""
     return where + what + (f"  ({e['code']})" if e["code"] else "")
 
@@ -195,7 +197,8 @@ def _brief(value):
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_brief, value[:6])) + ", …" * (len(value) > 6) + "]"
+        inside = ", ".join(map(_brief, value[:6])) + ", …" * (len(value) > 6)
+        return f"[{inside}]" if isinstance(value, list) else f"({inside}{',' * (len(value) == 1)})"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_brief(v)}" for key, v in value.items()) + "}"
     if isinstance(value, (int, str)) or value is None:
