@@ -1,0 +1,178 @@
+"""python -m tests.benchmarks: step times of lora_np against peers, as one table and one figure.
+
+First every contender must agree on loss, gradients and the first optimizer steps, in float64. Then pairs
+are timed in alternating turns, so that whatever the machine does meets both; a ratio is the median over the rounds
+of (time of one turn of the first) / (time of the adjacent turn of the second), in brackets the quartiles.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from . import drawing, work
+from .contenders import NAMES
+from .worker import PACKAGES, Worker, installed
+
+
+def check(size, contenders):
+    """Hold all contenders against the first: loss, gradients, and the losses of three steps, in float64.
+
+    Raises AssertionError that names the contender and the gradient.
+    """
+    for mode in ("lora", "full"):
+        first = None
+        for name in contenders:
+            with Worker(name, size, mode, dtype="float64") as worker:
+                loss, gradients = worker.ask("gradients")
+                losses = worker.ask("losses", 3)
+            if first is None:
+                first = gradients, losses, max(np.abs(g).max() for g in gradients.values())
+                continue
+            what = f"{name} {mode} {size}"
+            np.testing.assert_allclose([loss, *losses], [first[1][0], *first[1]], rtol=1e-9, err_msg=what)
+            assert set(gradients) == set(first[0]), f"{what}: other gradients: {set(gradients) ^ set(first[0])}"
+            for key, g in gradients.items():
+                np.testing.assert_allclose(g, first[0][key], rtol=1e-8, atol=1e-10 * first[2], err_msg=f"{what}: {key}")
+
+
+def steps_for(worker, seconds):
+    """How many steps take about so long."""
+    worker.ask("time", 3)
+    return max(1, min(1000, round(seconds * 3 / worker.ask("time", 3))))
+
+
+def paired(a, b, rounds, seconds):
+    """Time workers a and b in alternating turns. Returns the step times of a and of b, an array for each."""
+    n, m, times = steps_for(a, seconds), steps_for(b, seconds), []
+    for i in range(rounds):
+        turns = [(a, n), (b, m)][::1 if i % 2 else -1]  # each goes first every other time
+        measured = {worker: worker.ask("time", count) / count for worker, count in turns}
+        times.append((measured[a], measured[b]))
+    return np.array(times).T
+
+
+def spread(values):
+    """(median, lower quartile, upper quartile)."""
+    return statistics.median(values), *np.quantile(values, (0.25, 0.75))
+
+
+def compare(size, threads, contenders, rounds, seconds):
+    """{(mode, contender, keep, threads): (ratios, its step times, ours)} of lora_np to each contender at one size."""
+    out = {}
+    for mode in ("lora", "full"):
+        with Worker("lora_np", size, mode, threads, keep=True) as ours:
+            for name in contenders:
+                for keep in (False, True):  # as it is installed, and with keep_freed_memory
+                    with Worker(name, size, mode, threads, keep) as other:
+                        a, b = paired(ours, other, rounds, seconds)
+                        out[mode, name, keep, threads] = a / b, b, a
+            if mode == "lora":
+                with Worker("lora_np", size, "full", threads, keep=True) as full:
+                    a, b = paired(ours, full, rounds, seconds)
+                    out["lora", "full", True, threads] = a / b, b, a
+    return out
+
+
+def rows(results, sizes, threads, peaks):
+    """The lines of the table, as (what, a text for each size)."""
+
+    def cells(key, value):
+        return [value(results[size][key], size) if key in results[size] else "" for size in sizes]
+
+    def ratio(key):
+        def text(result, _):
+            return "{:.2f} [{:.2f}, {:.2f}]".format(*spread(result[0]))
+        return cells(key, text)
+
+    def milliseconds(key, which):
+        return cells(key, lambda result, size: f"{1000 * statistics.median(result[which]):.3g} ms")
+
+    known = list(dict.fromkeys(key for size in sizes for key in results[size]))
+    for t in threads:
+        counted = f"{t} thread{'s' * (t > 1)}"
+        if ("lora", "full", True, t) in known:
+            yield f"lora_np, LoRA step, {counted}", milliseconds(("lora", "full", True, t), 2)
+            yield f"lora_np, full step, {counted}", milliseconds(("lora", "full", True, t), 1)
+            yield f"LoRA step / own full step, {counted}", ratio(("lora", "full", True, t))
+        for key in known:
+            mode, name, keep, at = key
+            if at == t and name != "full":
+                step = "LoRA" if mode == "lora" else "full"
+                yield f"{step} step / {NAMES[name]}{', keeping freed memory' * keep}, {counted}", ratio(key)
+    for name, by_size in peaks.items():
+        for mode, label in (("lora", "LoRA"), ("full", "full")):
+            yield f"{NAMES[name]}, {label}, peak memory", [f"{by_size[s][mode] / 1e6:.3g} MB" for s in sizes]
+        shares = [by_size[s]["lora"] / by_size[s]["full"] for s in sizes]
+        yield f"{NAMES[name]}, LoRA / full, peak memory", [f"{share:.2f}" for share in shares]
+
+
+def table(results, sizes, threads, peaks):
+    """Markdown, with columns that line up."""
+    lines = [("", list(sizes)), *rows(results, sizes, threads, peaks)]
+    widths = [max(len(line[i]) for line in ([what, *cells] for what, cells in lines)) for i in range(len(sizes) + 1)]
+    text = ["| " + " | ".join(c.ljust(w) for c, w in zip([what, *cells], widths, strict=True)) + " |"
+            for what, cells in lines]
+    return "\n".join([text[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *text[1:]])
+
+
+def machine():
+    """What the numbers depend on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    load = f", load {os.getloadavg()[0]:.2f} before the first step" if hasattr(os, "getloadavg") else ""
+    return f"{platform.system()}, {model}, {os.cpu_count()} cores, Python {platform.python_version()}{load}"
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few short rounds: shows that all works, measures little")
+    parser.add_argument("--sizes", nargs="+", choices=work.SIZES, default=list(work.SIZES))
+    parser.add_argument("--threads", nargs="+", type=int, default=[2, 1])
+    parser.add_argument("--only", nargs="+", choices=list(PACKAGES)[1:], default=list(PACKAGES)[1:],
+                        help="time lora_np against these alone")
+    options = parser.parse_args()
+    rounds, seconds = (3, 0.05) if options.quick else (15, 0.15)
+
+    def say(text):
+        print(text, file=sys.stderr, flush=True)
+
+    begin = time.perf_counter()
+    print(machine())
+    contenders = [name for name in options.only if installed(name)]
+    for name in sorted(set(options.only) - set(contenders)):
+        print(f"not installed, left out: {NAMES[name]} (pip install {PACKAGES[name]})")
+    versions = []
+    for name in contenders:
+        with Worker(name, "tiny", "lora") as worker:
+            versions.append(worker.version)
+    print(", ".join(versions))
+    for size in options.sizes:
+        check(size, ["lora_np", *contenders])
+    print(f"lora_np and {len(contenders)} others agree on loss, gradients and three steps, in float64\n")
+    results = {size: {} for size in options.sizes}
+    for size in options.sizes:
+        for threads in options.threads:
+            say(f"{size}, {threads} threads ({time.perf_counter() - begin:.0f} s)")
+            results[size] |= compare(size, threads, contenders, rounds, seconds)
+    peaks = {}
+    for name in ("lora_np", "by_hand"):
+        peaks[name] = {size: {} for size in options.sizes}
+        for size in options.sizes:
+            for mode in ("lora", "full"):
+                with Worker(name, size, mode, keep=True) as worker:
+                    peaks[name][size][mode] = worker.ask("peak")
+    print(table(results, options.sizes, options.threads, peaks))
+    print(f"\nmedian of {rounds} rounds [quartiles]; {time.perf_counter() - begin:.0f} s in all")
+    if not options.quick and len(options.sizes) > 1:
+        print(f"figure: {drawing.step_times(results, options.sizes, options.threads)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""python -m tests.benchmarks.inside: where the time of a training step goes, by timing every operation in it.
+
+The operations and vjps are wrapped in a stopwatch. What is left of the step after all of them is the engine
+between them: modules, the backward walk, the addition of gradients that meet. A stopwatch takes time itself:
+the step is timed without them too, and both are printed.
+"""
+
+import argparse
+import functools
+import time
+from collections import Counter
+
+from lora_np import graph, ops, tensor
+
+from . import drawing
+from .contenders.lora_np import Contender
+from .work import SIZES, batches, weights
+
+PARTS = {"linear": "linear", "causal_attention": "attention", "layer_norm": "layer norm", "relu": "ReLU",
+         "cross_entropy": "cross-entropy"}
+REST, OPTIMIZER, ENGINE = "other operations", "AdamW", "between them"
+
+
+def split(size, mode, steps):
+    """{part: {"forward" or "backward": seconds a step}}, and the seconds of a step without stopwatches."""
+    contender, work, spent = Contender(SIZES[size], weights(SIZES[size], mode), mode), batches(SIZES[size]), Counter()
+
+    def run():
+        begin = time.perf_counter()
+        for i in range(steps):
+            contender.step(*work[i % len(work)])
+        return (time.perf_counter() - begin) / steps
+
+    def watched(function, part, direction):
+        @functools.wraps(function)
+        def stopwatch(*args, **options):
+            begin = time.perf_counter()
+            result = function(*args, **options)
+            spent[part, direction] += (time.perf_counter() - begin) / steps
+            return result
+        return stopwatch
+
+    def watched_node(self, name, edges, value):
+        part = PARTS.get(name, REST)
+        plain_node(self, name, [(target, watched(vjp, part, "backward")) for target, vjp in edges], value)
+
+    run()  # warm up
+    plain = run()
+    plain_node, functions = graph.Node.__init__, dict(tensor.operations)
+    contender.optimizer.step = watched(contender.optimizer.step, OPTIMIZER, "")
+    graph.Node.__init__ = watched_node
+    for name, function in functions.items():
+        tensor.operations[name] = watched(function, PARTS.get(name, REST), "forward")
+        setattr(ops, name, tensor.operations[name])
+    try:
+        whole = run()
+    finally:
+        graph.Node.__init__ = plain_node
+        for name, function in functions.items():
+            tensor.operations[name] = function
+            setattr(ops, name, function)
+    spent[ENGINE, ""] = whole - sum(spent.values())
+    return spent, plain, whole
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.inside", description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    options = parser.parse_args()
+    results, parts = {}, [*PARTS.values(), REST, OPTIMIZER, ENGINE]
+    print("| size, mode | step | " + " | ".join(parts) + " |")
+    print("|---|---|" + "---|" * len(parts))
+    for size in options.sizes:
+        for mode, label in (("lora", "LoRA"), ("full", "full")):
+            spent, plain, whole = split(size, mode, {"tiny": 1000, "small": 60, "large": 8}[size])
+            shares = {part: sum(t for (at, _), t in spent.items() if at == part) / whole for part in parts}
+            results[f"{size}, {label}"] = shares
+            print(f"| {size}, {label} | {1000 * plain:.3g} ms ({1000 * whole:.3g} watched) | "
+                  + " | ".join(f"{share:.0%}" for share in shares.values()) + " |")
+    print(f"\nfigure: {drawing.inside(results, parts)}")
+
+
+if __name__ == "__main__":
+    main()
