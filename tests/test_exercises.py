@@ -422,3 +422,6 @@ def test_stubs_are_not_written_over_a_student_s_work(desk, monkeypatch):
     (desk / "solutions" / "ex20_new.py").write_text(solution, encoding="utf-8")
     assert "left as it is" in "".join(tasks.write_stubs())
     assert (desk / "ex20_new.py").read_text() == "my work"
+    kept = (desk / "stubs.json").read_text()
+    (desk / "solutions" / "ex20_new.py").unlink()
+    assert "no solutions" in tasks.write_stubs()[0] and (desk / "stubs.json").read_text() == kept

@@ -48,7 +48,8 @@ def new(title, columns=1, width=9.0, height=5.0, **options):
 def label(ax, x, y, text, color, dx=6, dy=0, **options):
     """Write a name beside its line, at the data point (x, y), dx and dy points away: no legend to look up."""
     options = {"ha": "left", "va": "center", "fontsize": 13, **options}
-    ax.annotate(text, (x, y), xytext=(dx, dy), textcoords="offset points", color=color, annotation_clip=False, **options)
+    ax.annotate(text, (x, y), xytext=(dx, dy), textcoords="offset points", color=color, annotation_clip=False,
+                **options)
 
 
 def save(fig, name, alt):

@@ -100,7 +100,7 @@ def _failed(run):
     if e["text"].startswith("import of lessons"):
         what = "an exercise may import lora_np, NumPy and Python's own modules, but not the lessons"
     where = f"line {e['line']}, " if e["line"] else ""
-    return where + what + (f"  ({e['code']})" if e["code"] else "")
+    return where + what + (f", in: {e['code']}" if e["code"] else "")
 
 
 def _judge_task(task, cells):
