@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from ..checks import array, generator, real
 from ..tensor import as_tensor, node, operation
 
 
@@ -16,7 +17,7 @@ def floating(x):
 
 def indices(name, ids, size):
     """ids as an integer array of our own, all of them in 0 .. size-1."""
-    ids = np.array(ids)
+    ids = array(name, ids)
     if ids.dtype.kind not in "iu" and ids.size:
         raise TypeError(f"{name}: expected integers, got {ids.dtype}")
     if ids.size and not 0 <= ids.min() <= ids.max() < size:
@@ -48,6 +49,8 @@ def linear(x, weight, bias=None):
              (weight, lambda g: g.reshape(rows, d).T @ X.reshape(rows, k))]
     if bias is not None:
         bias = as_tensor(bias, like=x)
+        if bias.dtype != value.dtype:  # += alone would round a float64 bias to float32
+            value = value.astype(np.result_type(value, bias.data), copy=False)
         try:
             value += bias.data
         except ValueError:
@@ -101,6 +104,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
     if not d or weight.shape != (d,) or bias.shape != (d,):
         raise ValueError(f"layer_norm: x {x.shape}, weight {weight.shape}, bias {bias.shape}: expected (..., d), "
                          "(d,) and (d,)")
+    real("layer_norm", eps=eps)
     shape, W = x.shape, weight.data
     # Rows as one matrix: a mean is then a product with a vector of 1/d, several times faster than .mean(-1).
     average = np.full(d, 1 / d, x.dtype)
@@ -118,6 +122,8 @@ def layer_norm(x, weight, bias, eps=1e-5):
         return g.reshape(shape)
 
     value = xhat * W
+    if bias.dtype != value.dtype:
+        value = value.astype(np.result_type(value, bias.data), copy=False)
     value += bias.data
     return node("layer_norm", value.reshape(shape),
                 (x, to_x),
@@ -135,8 +141,8 @@ def dropout(x, p, rng):
     dx = g * mask
     """
     x = floating(x)
-    if not 0 <= p < 1:
-        raise ValueError(f"dropout: p must be in [0, 1), got {p}")
+    real("dropout", below=1, p=p)
+    generator("dropout", rng)
     mask = (rng.random(x.shape, dtype=np.float32) >= p).astype(x.dtype)
     mask *= 1 / (1 - p)
     return node("dropout", x.data * mask, (x, lambda g: g * mask))
