@@ -9,11 +9,14 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from .checks import expect, real
 from .lora import LoraConfig, LoraLinear, add_lora, lora_layers, replace_module
+from .nn import Linear, Module
 
 
 def adapters(model):
     """{name: {path: layer}} of every adapter, in the order they were added."""
+    expect("adapters", model, Module)
     shelf, active = vars(model).setdefault("_adapters", {}), _active_layers(model)
     if active and active not in shelf.values():
         shelf["default"] = active
@@ -85,7 +88,9 @@ def combine(model, name, weights):
     whose update is not s B A, and where the ranks add up to more than a weight's.
     """
     parts = {}
+    expect("combine", weights, dict, "; write {name of an adapter: its weight}")
     for other, w in weights.items():
+        real("combine", **{f"the size of the weight of {other!r}": abs(w) if isinstance(w, (int, float)) else w})
         for path, layer in _adapter(model, other).items():
             if type(layer) is not LoraLinear:
                 raise ValueError(f"combine: {other!r} has {type(layer).__name__} layers, whose update is not B A alone")
@@ -96,8 +101,15 @@ def combine(model, name, weights):
 
 def add_factors(model, name, factors):
     """Add an adapter with given factors and scaling 1. factors: {path: (A, B)}, A (r, k), B (d, r)."""
-    if not factors:
-        raise ValueError(f"add_factors: no factors were given for {name!r}")
+    if not isinstance(factors, dict) or not factors:
+        raise ValueError(f"add_factors: no factors were given for {name!r}; expected {{path of a layer: (A, B)}}")
+    modules = dict(model.named_modules())
+    for path, pair in factors.items():
+        d, k = modules[path].weight.shape if isinstance(modules.get(path), (Linear, LoraLinear)) else (None, None)
+        shapes = [np.shape(factor) for factor in pair] if isinstance(pair, (tuple, list)) else []
+        if d and (len(shapes) != 2 or len(shapes[0]) != 2 or shapes != [(shapes[0][0], k), (d, shapes[0][0])]):
+            raise ValueError(f"add_factors: {path} takes (A, B) of shapes (r, {k}) and ({d}, r), got "
+                             f"{shapes or type(pair).__name__}")
     ranks = {path: len(A) for path, (A, _) in factors.items()}
     r = max(ranks.values())
     others = {path: n for path, n in ranks.items() if n != r}

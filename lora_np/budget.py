@@ -7,6 +7,7 @@ with LoRA 350 GB. Here, in float16 with AdamW and without activations: 349.2 GB,
 
 from dataclasses import dataclass
 
+from .checks import expect, whole
 from .lora import LoraConfig
 from .transformer import GPTConfig
 
@@ -53,18 +54,19 @@ def memory_budget(config, targets=("q_proj", "v_proj"), r=8, precision="float32"
     adamw, momentum or sgd. batch: sequences at a time, of `context` tokens (by default the config's longest).
     Raises ValueError for a name that is none of these and for sizes that no such model can have.
     """
+    expect("memory_budget", config, GPTConfig)
     targets = LoraConfig(r=r, target_modules=targets).target_modules if targets else ()
     shapes = linear_shapes(config)
     for what, value, choices in (("precision", precision, BYTES), ("optimizer", optimizer, STATES),
                                  *(("target", target, shapes) for target in targets)):
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             raise ValueError(f"memory_budget: {what} {value!r} is none of {', '.join(choices)}")
     if targets and r > (most := min(min(shapes[target]) for target in targets)):
         raise ValueError(f"memory_budget: r={r} is more than {most}, the highest rank of a targeted weight")
     T = config.context if context is None else context
-    if batch < 1 or not 1 <= T <= config.context:
-        raise ValueError(f"memory_budget: batch {batch} and context {T} must be at least 1, and context at most "
-                         f"{config.context}")
+    whole("memory_budget", batch=batch, context=T)
+    if config.context < T:
+        raise ValueError(f"memory_budget: context must be at most the model's {config.context}, got {T}")
     size, states = BYTES[precision], STATES[optimizer]
     base = base_parameters(config)
     adapter = config.n_layers * sum(r * sum(shapes[target]) for target in targets)
@@ -123,6 +125,8 @@ def activations_per_token(config, targets, r, T, size):
 
 def model_config(name):
     """The GPTConfig of one of MODELS: 50,272 tokens, 2,048 positions, d_ff = 4 d_model."""
+    if name not in MODELS:
+        raise ValueError(f"model_config: there is no model {name!r}; there are {', '.join(MODELS)}")
     layers, d, heads = MODELS[name]
     return GPTConfig(vocab_size=50272, context=2048, d_model=d, n_heads=heads, n_layers=layers, d_ff=4 * d)
 

@@ -1,12 +1,14 @@
 """Base models and tokenizers on disk, in the layout of Transformers (OPT): they open there as they are, and
 theirs open here. Nothing is unpickled, and everything is checked before it is used. Adapters: see peft.py."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from . import safetensors
+from .checks import expect
 from .data import CharTokenizer
 from .files import check_shapes, read_json, replacing, write_json
 from .lora import LoraLinear
@@ -28,11 +30,15 @@ def save_model(model, folder, tokenizer=None):
 
     `AutoModelForCausalLM.from_pretrained(folder)` opens it. Raises ValueError for a model with LoRA layers.
     """
+    expect("save_model", model, GPT)
+    expect("save_model", folder, (str, os.PathLike))
     if any(isinstance(m, LoraLinear) for _, m in model.named_modules()):
         raise ValueError("save_model: this model has LoRA layers. save_adapter(model, folder) saves the update alone; "
                          "to save the base, call remove(model) first; to save both in one, merge(model), then "
                          "remove(model)")
     c = model.config
+    if tokenizer is not None:
+        expect("save_model", tokenizer, CharTokenizer)
     if tokenizer is not None and len(tokenizer) > c.vocab_size:
         raise ValueError(f"save_model: the tokenizer has {len(tokenizer)} tokens, the model {c.vocab_size}")
     arrays = {DECODER + name: array for name, array in model.state_dict().items()}
@@ -58,6 +64,7 @@ def load_model(folder, dtype=None):
     in the file, from which the system reads them as they are used. Raises ValueError that says what does not fit,
     FileNotFoundError where there is no model.
     """
+    expect("load_model", folder, (str, os.PathLike))
     folder = Path(folder)
     path = folder / "config.json"
     given = read_json(path)
@@ -133,10 +140,12 @@ def _sizes(arrays):
 
 def load_tokenizer(folder):
     """The CharTokenizer that save_model wrote into a folder."""
+    expect("load_tokenizer", folder, (str, os.PathLike))
     path = Path(folder) / "tokenizer.json"
-    given = read_json(path)["model"]
-    alphabet = sorted(given["vocab"], key=given["vocab"].get)
-    if given["type"] != "WordLevel" or any(len(c) != 1 for c in alphabet):
+    given = read_json(path).get("model")
+    vocab = given.get("vocab") if isinstance(given, dict) and given.get("type") == "WordLevel" else None
+    alphabet = list(vocab) if isinstance(vocab, dict) else []
+    if not alphabet or any(len(c) != 1 for c in alphabet) or list(vocab.values()) != list(range(len(alphabet))):
         raise ValueError(f"{path}: not a tokenizer of single characters; use Transformers' AutoTokenizer for its ids")
     return CharTokenizer("".join(alphabet))
 

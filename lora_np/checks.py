@@ -1,6 +1,68 @@
-"""What may become an array inside a Tensor, with errors that say what was given and what to do."""
+"""Checks of what users give, with errors that say what was given, what was expected and what to try."""
+
+import math
 
 import numpy as np
+
+
+def expect(name, value, kind, advice=""):
+    """Raise TypeError unless the value is of a kind: a class, or (str, os.PathLike) for a path."""
+    if not isinstance(value, kind):
+        what = "path" if isinstance(kind, tuple) else kind.__name__
+        raise TypeError(f"{name}: expected a {what}, got {type(value).__name__}{advice}")
+
+
+def whole(name, least=1, **values):
+    """Raise ValueError unless each value is a whole number of at least `least`."""
+    for key, value in values.items():
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{name}: {key} must be a whole number of at least {least}, got {value!r}")
+
+
+def real(name, below=math.inf, **values):
+    """Raise ValueError unless each value is a number from 0 to what is below `below`."""
+    for key, value in values.items():
+        if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+            raise ValueError(f"{name}: {key} must be a number, got {value!r}")
+        if below < math.inf and not 0 <= value < below:
+            raise ValueError(f"{name}: {key} must be in [0, {below}), got {value}")
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name}: {key} must {'be finite' if value > 0 else 'not be negative'}, got {value}")
+
+
+def float_type(name, dtype):
+    """Raise ValueError unless dtype is a floating point type."""
+    try:
+        kind = None if dtype is None else np.dtype(dtype).kind
+    except TypeError:
+        kind = None
+    if kind != "f":
+        raise ValueError(f"{name}: dtype must be a floating point type such as np.float32, got {dtype!r}")
+
+
+def generator(name, rng):
+    """Raise TypeError unless rng draws random numbers as NumPy's generators do."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"{name}: rng must be a random generator, got {rng!r}; np.random.default_rng(0) makes one")
+
+
+def array(name, data, copy=True):
+    """The data as an array, a fresh one unless copy is None. Raises ValueError for lists of different lengths."""
+    try:
+        return np.array(data, copy=copy)
+    except ValueError as error:  # NumPy's text says where the nested lists part
+        raise ValueError(f"{name}: the rows differ in length; {error}") from None
+
+
+def compared(function, a, b):
+    """function(a, b) of np.less and its like, as an array of bool."""
+    b = array("compare", b, copy=None)
+    try:
+        return function(a, b)
+    except ValueError:
+        raise ValueError(f"compare: shapes {a.shape} and {b.shape} do not broadcast") from None
+    except TypeError:
+        raise TypeError(f"compare: expected numbers, got {b.dtype}: {str(b)[:40]!r}") from None
 
 
 def numbers(name, data, dtype=None):
@@ -8,18 +70,15 @@ def numbers(name, data, dtype=None):
     if _cuts_gradient(data):
         raise TypeError(f"{name}: a list of Tensors that require a gradient; copying their numbers would cut them from "
                         "the graph. Join them with ops.concatenate, or write t.data for the numbers alone")
-    try:
-        array = np.array(data)
-    except ValueError as error:  # NumPy's text says where the nested lists part
-        raise ValueError(f"{name}: the rows differ in length; {error}") from None
-    if array.dtype.kind not in "fiub":
+    fresh = array(name, data)
+    if fresh.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected numbers, got {type(data).__name__} "
-                        f"(dtype {array.dtype}): {str(data)[:40]!r}")
+                        f"(dtype {fresh.dtype}): {str(data)[:40]!r}")
     if dtype is None:
-        return array
-    if not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise TypeError(f"{name}: numbers of {array.dtype} do not fit into {dtype} without loss")
-    return array.astype(dtype, copy=False)
+        return fresh
+    if not np.can_cast(fresh.dtype, dtype, "same_kind"):
+        raise TypeError(f"{name}: numbers of {fresh.dtype} do not fit into {dtype} without loss")
+    return fresh.astype(dtype, copy=False)
 
 
 def _cuts_gradient(data):

@@ -6,6 +6,8 @@ from pydoc_data import topics
 
 import numpy as np
 
+from .checks import array, expect, real, whole
+
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))  # 96 characters: newline and printable ASCII
 
 
@@ -27,6 +29,7 @@ def read(path):
 
 def clean(text):
     """The text within ALPHABET: tabs become spaces, and any other character outside it a question mark."""
+    expect("clean", text, str)
     text = text.replace("\r\n", "\n").expandtabs(4)
     table = {ord(c): "?" for c in set(text) - set(ALPHABET)}
     return text.translate(table)
@@ -36,11 +39,12 @@ class CharTokenizer:
     """One token for each character of an alphabet; the id of a character is its place there."""
 
     def __init__(self, alphabet=ALPHABET):
+        expect("CharTokenizer", alphabet, str, '; the characters go into one text, as in CharTokenizer("abc")')
         if not alphabet or len(set(alphabet)) < len(alphabet):
             raise ValueError("CharTokenizer: the alphabet must hold at least one character, and each only once; "
                              f"got {alphabet[:40]!r}")
         self.alphabet = alphabet
-        self._points = np.frombuffer(alphabet.encode("utf-32-le"), np.uint32)
+        self._points = np.frombuffer(alphabet.encode("utf-32-le", "surrogatepass"), np.uint32)
         self._order = np.argsort(self._points)
 
     def __len__(self):
@@ -48,6 +52,7 @@ class CharTokenizer:
 
     def encode(self, text):
         """The ids of a text: integers (len(text),). Raises ValueError for a character outside the alphabet."""
+        expect("encode", text, str)
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
         ids = self._order[np.searchsorted(self._points, points, sorter=self._order).clip(max=len(self) - 1)]
         wrong = np.flatnonzero(self._points[ids] != points)
@@ -58,7 +63,7 @@ class CharTokenizer:
 
     def decode(self, ids):
         """The text of integers (n,). Raises IndexError for an id outside the alphabet."""
-        ids = np.asarray(ids).ravel()
+        ids = array("decode", ids, copy=None).ravel()
         if ids.size and ids.dtype.kind not in "iu":
             raise TypeError(f"decode: expected integers, got {ids.dtype}")
         if ids.size and not 0 <= ids.min() <= ids.max() < len(self):
@@ -68,7 +73,11 @@ class CharTokenizer:
 
 def split(ids, fraction=0.1):
     """(train, validation): the last fraction of the ids is held out."""
-    if not 0 <= fraction <= 1:
+    ids = array("split", ids, copy=None)
+    if not ids.ndim:
+        raise TypeError(f"split: expected ids, integers of shape (n,), got {ids.dtype} {ids.shape}")
+    real("split", fraction=fraction)
+    if fraction > 1:
         raise ValueError(f"split: fraction must be in [0, 1], got {fraction}")
     cut = int(len(ids) * (1 - fraction))
     return ids[:cut], ids[cut:]
@@ -77,22 +86,29 @@ def split(ids, fraction=0.1):
 def batches(ids, batch, context, seed=0):
     """An endless stream of (x, y), each (batch, context), from random places; y is x moved on by one."""
     ids = _checked(ids, context)
-    rng = np.random.default_rng(seed)
-    offsets = np.arange(context)
-    while True:
-        at = rng.integers(0, len(ids) - context, (batch, 1)) + offsets
-        yield ids[at], ids[at + 1]
+    whole("batches", batch=batch)
+    whole("batches", least=0, seed=seed)
+    rng, offsets = np.random.default_rng(seed), np.arange(context)
+
+    def stream():
+        while True:
+            at = rng.integers(0, len(ids) - context, (batch, 1)) + offsets
+            yield ids[at], ids[at + 1]
+
+    return stream()
 
 
 def windows(ids, n, context):
     """n evenly spaced (x, y) windows as one batch (n, context): the same ones each time, to validate on."""
     ids = _checked(ids, context)
+    whole("windows", n=n)
     at = np.linspace(0, len(ids) - context - 1, n).astype(int)[:, None] + np.arange(context)
     return ids[at], ids[at + 1]
 
 
 def _checked(ids, context):
-    ids = np.asarray(ids)
+    whole("data", context=context)
+    ids = array("data", ids, copy=None)
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise TypeError(f"data: expected ids, integers of shape (n,), got {ids.dtype} {ids.shape}; "
                         "a text becomes ids with CharTokenizer().encode(text)")
@@ -111,9 +127,15 @@ def sorting(batch, seed=0, descending=False):
     x: (batch, 16), the digits, the mark and the first seven of the answer. y: (batch, 8), the answer: it
     is to be predicted at the last eight positions of x.
     """
+    whole("sorting", batch=batch)
+    whole("sorting", least=0, seed=seed)
     rng = np.random.default_rng(seed)
-    while True:
-        digits = rng.integers(0, 10, (batch, SORT_DIGITS))
-        answer = np.sort(digits, axis=1)[:, ::-1 if descending else 1]
-        x = np.concatenate([digits, np.full((batch, 1), 10), answer[:, :-1]], axis=1)
-        yield x, answer
+
+    def stream():
+        while True:
+            digits = rng.integers(0, 10, (batch, SORT_DIGITS))
+            answer = np.sort(digits, axis=1)[:, ::-1 if descending else 1]
+            x = np.concatenate([digits, np.full((batch, 1), 10), answer[:, :-1]], axis=1)
+            yield x, answer
+
+    return stream()

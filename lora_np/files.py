@@ -42,6 +42,9 @@ def read_json(path):
     """The JSON object in a file. Raises ValueError where there is none in it."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file; is {Path(path).parent} the folder of a saved model or "
+                                "adapter?") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(value, dict):

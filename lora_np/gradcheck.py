@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .checks import expect, whole
 from .graph import backpropagate, no_grad
+from .nn import Module
 from .tensor import Tensor
 
 STEP, RTOL, ATOL = 1e-6, 1e-5, 1e-7
@@ -78,6 +80,7 @@ def gradcheck(f, *arrays, seed=0, quiet=False):
     Raises TypeError where an array or the result is not float64, ValueError where f is not
     deterministic or got no arrays.
     """
+    _require_function("gradcheck", f)
     if not arrays:
         raise ValueError("gradcheck: got a function and nothing to check; pass the arrays it takes: gradcheck(f, x, w)")
     arrays = [a.data if isinstance(a, Tensor) else np.asarray(a) for a in arrays]
@@ -95,6 +98,10 @@ def gradcheck_model(model, loss, sample=20, seed=0, quiet=False):
     elements of each parameter, drawn at random beside the one with the largest gradient; None for all.
     The model, its gradients included, is left as it was. Raises as gradcheck does.
     """
+    expect("gradcheck_model", model, Module)
+    _require_function("gradcheck_model", loss)
+    if sample is not None:
+        whole("gradcheck_model", sample=sample)
     leaves = dict(model.named_parameters())
     for name, t in leaves.items():
         _require_float64("gradcheck_model", name, t)
@@ -111,6 +118,11 @@ def _names(f, n):
     except (TypeError, ValueError):
         names = []
     return names if len(names) == n else [f"input {i}" for i in range(n)]
+
+
+def _require_function(who, f):
+    if not callable(f):
+        raise TypeError(f"{who}: expected a function that returns a Tensor, got {type(f).__name__}")
 
 
 def _require_float64(who, name, value):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from . import ops
+from .checks import expect, real, whole
 from .graph import grad_enabled
 from .nn import Dropout, Linear, Module, parameter
 from .tensor import Tensor
@@ -38,20 +39,25 @@ class LoraConfig:
     seed: int = 0
 
     def __post_init__(self):
-        if not isinstance(self.r, (int, np.integer)) or self.r < 1:
-            raise ValueError(f"LoraConfig: r must be a whole number of at least 1, got {self.r!r}")
-        if not self.lora_alpha >= 0:
-            raise ValueError(f"LoraConfig: lora_alpha must not be negative, got {self.lora_alpha}")
-        if not 0 <= self.lora_dropout < 1:
-            raise ValueError(f"LoraConfig: lora_dropout must be in [0, 1), got {self.lora_dropout}")
-        names = (self.target_modules,) if isinstance(self.target_modules, str) else tuple(self.target_modules)
+        whole("LoraConfig", r=self.r)
+        whole("LoraConfig", least=0, seed=self.seed)
+        real("LoraConfig", lora_alpha=self.lora_alpha)
+        real("LoraConfig", below=1, lora_dropout=self.lora_dropout)
+        names = tuple(self.target_modules) if isinstance(self.target_modules, (tuple, list, set)) else (
+            self.target_modules,)
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(f'LoraConfig: target_modules must be names such as ["q_proj", "v_proj"], got {names}')
         if not names:
             raise ValueError("LoraConfig: target_modules is empty, so nothing would be adapted")
         object.__setattr__(self, "target_modules", names)
+        for pattern, check, name in ((self.rank_pattern, whole, "r"), (self.alpha_pattern, real, "lora_alpha")):
+            expect("LoraConfig", pattern, dict, '; a pattern is written as {"layers.0.self_attn.q_proj": 4}')
+            for value in pattern.values():
+                check("LoraConfig", **{name: value})
         for key in (*self.rank_pattern, *self.alpha_pattern):
             try:
                 re.compile(key)
-            except re.error as error:
+            except (TypeError, re.error) as error:
                 raise ValueError(f"LoraConfig: the pattern {key!r} is not a regular expression: {error}") from None
 
     @property
@@ -80,6 +86,8 @@ class LoraLinear(Module):
     factors = ("lora_A", "lora_B")  # what is trained, saved and swapped
 
     def __init__(self, base, config, rng=None):
+        expect("LoraLinear", base, Linear)
+        expect("LoraLinear", config, LoraConfig)
         d, k = base.weight.shape
         _check_rank(base, config)
         rng = rng or np.random.default_rng(config.seed)
@@ -136,6 +144,7 @@ def _check_rank(linear, config):
 
 def lora_layers(model):
     """{path: LoraLinear} of a model. Raises ValueError where there is none."""
+    expect("lora", model, Module)
     layers = {path: m for path, m in model.named_modules() if isinstance(m, LoraLinear)}
     if not layers:
         raise ValueError("no LoRA layers in this model; call add_lora(model, LoraConfig()) first")
@@ -145,6 +154,8 @@ def lora_layers(model):
 def targets(model, config):
     """{path: Linear} that a config adapts. Raises ValueError for a target that names no Linear layer, a pattern
     that matches none of them, or a rank too high for one."""
+    expect("add_lora", model, Module)
+    expect("add_lora", config, LoraConfig, "; write add_lora(model, LoraConfig(r=8))")
     modules = dict(model.named_modules())
     linear = {path: m for path, m in modules.items() if isinstance(m, Linear) and m is not model}
     adapted = [path for path, m in modules.items() if isinstance(m, LoraLinear)]
@@ -177,7 +188,15 @@ def add_lora(model, config, layer=LoraLinear):
     changes nothing then.
     """
     chosen, rng = targets(model, config), np.random.default_rng(config.seed)
-    layers = {path: layer(linear, config.at(path), rng) for path, linear in chosen.items()}
+    if not isinstance(layer, type) or not issubclass(layer, LoraLinear):
+        raise TypeError(f"add_lora: layer must be LoraLinear or a variant of it, got {layer!r}")
+    trained = model.trainable()
+    try:
+        layers = {path: layer(linear, config.at(path), rng) for path, linear in chosen.items()}
+    except BaseException:  # the first layers have frozen their weights
+        for t in trained:
+            t.requires_grad = True
+        raise
     model.freeze()
     for path, adapted in layers.items():
         replace_module(model, path, adapted.train(model.training))
@@ -185,14 +204,16 @@ def add_lora(model, config, layer=LoraLinear):
 
 
 def replace_module(model, path, module):
-    """Put a module at a path such as layers.0.self_attn.q_proj."""
-    *parents, name = path.split(".")
-    for part in parents:
-        model = model[int(part)] if isinstance(model, list) else getattr(model, part)
-    if isinstance(model, list):
-        model[int(name)] = module
-    else:
-        setattr(model, name, module)
+    """Put a module at a path such as layers.0.self_attn.q_proj, and wherever else the model holds the one there."""
+    modules = dict(model.named_modules())
+    if not path or (old := modules.get(path)) is None:
+        raise ValueError(f"replace_module: there is no module {path!r} in this model")
+    for holder in modules.values():
+        for name, value in vars(holder).items():
+            if value is old and not name.startswith("_"):
+                setattr(holder, name, module)
+            elif isinstance(value, list) and not name.startswith("_"):
+                value[:] = [module if item is old else item for item in value]
 
 
 def merge(model):
@@ -221,10 +242,12 @@ def remove(model):
 
 def count_parameters(model):
     """(trainable, all), in numbers; a Tensor in two places counts once."""
+    expect("count_parameters", model, Module)
     return sum(t.size for t in model.trainable()), sum(t.size for t in model.parameters())
 
 
 def trainable_summary(model):
     """One line in PEFT's words: trainable params: 512 || all params: 6,208 || trainable%: 8.2474"""
     trainable, total = count_parameters(model)
-    return f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {100 * trainable / total:.4f}"
+    return (f"trainable params: {trainable:,} || all params: {total:,} || "
+            f"trainable%: {100 * trainable / max(total, 1):.4f}")

@@ -3,6 +3,7 @@
 import numpy as np
 
 from . import ops
+from .checks import array, expect, float_type, generator, real, whole
 from .tensor import Tensor
 
 
@@ -33,11 +34,14 @@ class Module:
                                     "in an attribute of its own")
                 yield from ((f"{name}.{i}", m) for i, m in enumerate(held) if isinstance(m, Module))
 
-    def named_modules(self, prefix=""):
-        """(path, Module) for this module (path "") and all below it."""
-        yield prefix, self
-        for name, child in self.children():
-            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+    def named_modules(self, prefix="", seen=None):
+        """(path, Module) for this module (path "") and all below it, each Module once."""
+        seen = set() if seen is None else seen
+        if self not in seen:
+            seen.add(self)
+            yield prefix, self
+            for name, child in self.children():
+                yield from child.named_modules(f"{prefix}.{name}" if prefix else name, seen)
 
     def named_parameters(self):
         """(name, Tensor) for each parameter, frozen or not, each Tensor once."""
@@ -64,6 +68,9 @@ class Module:
 
     def train(self, mode=True):
         """Training mode (dropout is active) here and in all submodules. Returns self."""
+        if not isinstance(mode, (bool, np.bool_)):
+            raise TypeError(f"train: mode must be True or False, got a {type(mode).__name__}; to train on batches, "
+                            "use fit(model, batches, …)")
         for _, module in self.named_modules():
             module.training = mode
         return self
@@ -78,10 +85,13 @@ class Module:
 
     def load_state_dict(self, state):
         """Give every parameter the array of its name. Strict: raises ValueError that lists each missing,
-        unexpected or wrong-shaped name, and then changes nothing."""
+        unexpected or wrong-shaped name, or a merged LoRA layer, and then changes nothing."""
+        expect("load_state_dict", state, dict, "; another model's state_dict() is one")
         own = dict(self.named_parameters())
-        state = {name: np.asarray(value) for name, value in state.items()}
-        problems = [f"missing: {name}" for name in own if name not in state]
+        state = {name: array(f"load_state_dict: {name}", value) for name, value in state.items()}
+        problems = [f"merged: {path}, whose weight is not W0; call unmerge(model) first"
+                    for path, m in self.named_modules() if getattr(m, "merged", False)]
+        problems += [f"missing: {name}" for name in own if name not in state]
         problems += [f"unexpected: {name}" for name in state if name not in own]
         both = [(name, state[name], t.shape) for name, t in own.items() if name in state]
         problems += [f"wrong shape: {name} is {a.shape}, expected {shape}"
@@ -98,11 +108,20 @@ def parameter(array, dtype):
     return Tensor(np.asarray(array, dtype), requires_grad=True)
 
 
+def _checked(name, rng, dtype=np.float64, **sizes):
+    """The random generator to draw initial weights from, after a check of a layer's arguments."""
+    whole(name, **sizes)
+    float_type(name, dtype)
+    rng = np.random.default_rng(0) if rng is None else rng
+    generator(name, rng)
+    return rng
+
+
 class Linear(Module):
     """y = x W^T + b. weight: (d_out, d_in), from U(-1/sqrt(d_in), 1/sqrt(d_in)). bias: (d_out,), zeros."""
 
     def __init__(self, d_in, d_out, bias=True, rng=None, dtype=np.float64):
-        rng = rng or np.random.default_rng(0)
+        rng = _checked("Linear", rng, dtype, d_in=d_in, d_out=d_out)
         bound = d_in ** -0.5
         self.weight = parameter(rng.uniform(-bound, bound, (d_out, d_in)), dtype)
         self.bias = parameter(np.zeros(d_out), dtype) if bias else None
@@ -115,7 +134,7 @@ class Embedding(Module):
     """A table of n vectors of size d, from N(0, 0.1^2): ids (...) give (..., d)."""
 
     def __init__(self, n, d, rng=None, dtype=np.float64):
-        rng = rng or np.random.default_rng(0)
+        rng = _checked("Embedding", rng, dtype, n=n, d=d)
         self.weight = parameter(rng.normal(0, 0.1, (n, d)), dtype)
 
     def forward(self, ids):
@@ -126,6 +145,7 @@ class LayerNorm(Module):
     """Mean 0 and variance 1 over the last axis of size d, then scaled by weight and shifted by bias."""
 
     def __init__(self, d, dtype=np.float64):
+        _checked("LayerNorm", None, dtype, d=d)
         self.weight = parameter(np.ones(d), dtype)
         self.bias = parameter(np.zeros(d), dtype)
 
@@ -137,10 +157,8 @@ class Dropout(Module):
     """In training, sets each element to 0 with probability p and scales the rest; in evaluation, nothing."""
 
     def __init__(self, p, rng=None):
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p must be in [0, 1), got {p}")
-        self.p = p
-        self.rng = rng or np.random.default_rng(0)
+        real("Dropout", below=1, p=p)
+        self.p, self.rng = p, _checked("Dropout", rng)
 
     def forward(self, x):
         return ops.dropout(x, self.p, self.rng) if self.training and self.p else x

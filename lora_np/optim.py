@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from .checks import expect, real, whole
 from .tensor import Tensor
 
 CHUNK = 1 << 16  # elements updated at a time: few enough to stay in the processor's cache throughout
@@ -22,8 +23,12 @@ class Optimizer:
     weight_decay = 0.0
 
     def __init__(self, parameters, lr, **settings):
-        self.parameters = list(parameters)
         name = type(self).__name__
+        try:
+            self.parameters = list(parameters)
+        except TypeError:
+            raise TypeError(f"{name}: expected a list of parameters, got {type(parameters).__name__}; pass "
+                            "model.trainable()") from None
         if not self.parameters:
             raise ValueError(f"{name}: got no parameters to train; pass model.trainable()")
         for i, p in enumerate(self.parameters):
@@ -35,9 +40,7 @@ class Optimizer:
                                 "pass model.trainable(), which leaves frozen ones out")
         if len({id(p) for p in self.parameters}) < len(self.parameters):
             raise ValueError(f"{name}: the same parameter was given twice, and would be moved twice a step")
-        for key, value in {"lr": lr, **settings}.items():
-            if not value >= 0:
-                raise ValueError(f"{name}: {key} must not be negative, got {value}")
+        real(name, lr=lr, **settings)
         self.lr, self.steps = lr, np.zeros(len(self.parameters), int)
         # One flat array holds all gradients: the update is then a few long operations instead of a
         # dozen short ones for each parameter. `pieces` are its parts, in the shapes of the parameters.
@@ -57,7 +60,12 @@ class Optimizer:
         if not reached:
             raise RuntimeError(f"{type(self).__name__}.step: no parameter has a gradient; call loss.backward() first")
         for i in reached:
-            self.pieces[i][...] = self.parameters[i].grad
+            p = self.parameters[i]
+            if not isinstance(p.grad, np.ndarray) or p.grad.shape != p.shape or p.grad.dtype.kind != "f":
+                raise ValueError(f"{type(self).__name__}.step: the gradient of parameter {i} must be a floating point "
+                                 f"array of shape {p.shape}, got {type(p.grad).__name__} of {np.shape(p.grad)}; "
+                                 "nothing was moved")
+            self.pieces[i][...] = p.grad
         self.steps[reached] += 1
         if len(reached) == len(self.parameters) and (self.steps == self.steps[0]).all():
             for i in range(0, len(self.flat), CHUNK):
@@ -100,6 +108,8 @@ class AdamW(Optimizer):
     """
 
     def __init__(self, parameters, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(f"AdamW: betas must be two numbers such as (0.9, 0.999), got {betas!r}")
         super().__init__(parameters, lr, beta1=betas[0], beta2=betas[1], eps=eps, weight_decay=weight_decay)
         if max(betas) >= 1:
             raise ValueError(f"AdamW: betas must be below 1, got {betas}")
@@ -125,7 +135,9 @@ class AdamW(Optimizer):
 def warmup_cosine(lr, steps, warmup=0, final=0.0):
     """A schedule: step -> learning rate. Rises linearly to lr over the first warmup steps, then falls
     to `final` along half a cosine at the last step. Steps count from 0."""
-    if not 0 <= warmup < steps:
+    real("warmup_cosine", lr=lr, final=final)
+    whole("warmup_cosine", least=0, steps=steps)
+    if not isinstance(warmup, (int, np.integer)) or not 0 <= warmup < steps:
         raise ValueError(f"warmup_cosine: warmup must be in 0 .. steps - 1, got warmup={warmup}, steps={steps}")
 
     def schedule(step):
@@ -141,8 +153,13 @@ def clip_grad_norm(parameters, max_norm):
 
     A length that is inf or nan is returned too; the gradients are then as they were.
     """
-    if not max_norm > 0:
-        raise ValueError(f"clip_grad_norm: max_norm must be above 0, got {max_norm}")
+    if not isinstance(max_norm, (int, float, np.number)) or not max_norm > 0:
+        raise ValueError(f"clip_grad_norm: max_norm must be above 0, got {max_norm!r}")
+    if not isinstance(parameters, (list, tuple)):
+        raise TypeError(f"clip_grad_norm: expected a list of parameters, got {type(parameters).__name__}; pass "
+                        "model.trainable()")
+    for p in parameters:
+        expect("clip_grad_norm", p, Tensor, "; pass model.trainable()")
     reached = [p for p in parameters if p.grad is not None]
     norm = math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in reached))
     if max_norm < norm < math.inf:

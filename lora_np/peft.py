@@ -6,6 +6,7 @@ trained on and with which settings, so that load_adapter notices when one of the
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import numpy as np
 
 from . import safetensors
 from .adapters import adapters, add_adapter, disabled
+from .checks import expect
 from .files import check_shapes, read_json, replacing, write_json
 from .lora import LoraConfig, LoraLinear, first_match, lora_layers, targets
-from .nn import Linear
+from .nn import Linear, Module
 from .variants import DoraLinear
 
 DECODER = "model.decoder."  # what Transformers puts before our names of parameters
@@ -36,6 +38,7 @@ def save_adapter(model, folder, name=None, base=None):
     name: an adapter of the model; by default the active one. base: folder or name of the base model, for the
     record. Raises ValueError for layers that PEFT's files cannot describe.
     """
+    expect("save_adapter", folder, (str, os.PathLike))
     layers = lora_layers(model) if name is None else adapters(model).get(name)
     if not layers:
         raise ValueError(f"save_adapter: no adapter {name!r}; there are {list(adapters(model))}")
@@ -61,6 +64,8 @@ def load_adapter(model, folder, name="default", check_base=True):
     check_base: insist on the base that it was trained on, if the file says which that was. Everything is
     checked before the model is touched: ValueError says what does not fit.
     """
+    expect("load_adapter", model, Module)
+    expect("load_adapter", folder, (str, os.PathLike))
     folder = Path(folder)
     given, path = read_json(folder / "adapter_config.json"), folder / "adapter_model.safetensors"
     if not path.exists() and (folder / "adapter_model.bin").exists():

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from .checks import checked_seed, numbers
+from .checks import checked_seed, compared, numbers
 from .graph import Node, backpropagate, grad_enabled
 
 tape = ContextVar("tape", default=None)  # a list, while trace.py records what each node computed
@@ -115,6 +115,8 @@ class Tensor:
         if self._node is not None:
             raise RuntimeError(f"requires_grad: this Tensor is the result of {self._node.name}; it follows "
                                "its operands. Freeze those, or cut here with t.detach()")
+        if not isinstance(flag, (bool, np.bool_)):
+            raise TypeError(f"requires_grad: expected True or False, got {flag!r}; several numbers go in one list")
         if flag and self.dtype.kind != "f":
             raise TypeError(f"requires_grad: a gradient needs floating point, got {self.dtype}; "
                             "write 1.0 for 1, or Tensor(np.array(data, dtype=float), requires_grad=True)")
@@ -175,12 +177,12 @@ class Tensor:
     def transpose(self, *axes): return operations["transpose"](self, *axes)
 
     # Comparisons give arrays of bool, for masks; they have no gradient.
-    def __lt__(self, other): return self._data < np.asarray(other)
-    def __le__(self, other): return self._data <= np.asarray(other)
-    def __gt__(self, other): return self._data > np.asarray(other)
-    def __ge__(self, other): return self._data >= np.asarray(other)
-    def __eq__(self, other): return self._data == np.asarray(other)
-    def __ne__(self, other): return self._data != np.asarray(other)
+    def __lt__(self, other): return compared(np.less, self._data, other)
+    def __le__(self, other): return compared(np.less_equal, self._data, other)
+    def __gt__(self, other): return compared(np.greater, self._data, other)
+    def __ge__(self, other): return compared(np.greater_equal, self._data, other)
+    def __eq__(self, other): return compared(np.equal, self._data, other)
+    def __ne__(self, other): return compared(np.not_equal, self._data, other)
 
     shape = property(lambda self: self._data.shape)
     dtype = property(lambda self: self._data.dtype)

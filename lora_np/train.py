@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import ops
+from .checks import array, expect, real, whole
 from .graph import no_grad
+from .nn import Module
 from .optim import clip_grad_norm
+from .tensor import Tensor
 
 
 @dataclass
@@ -24,12 +27,19 @@ class History:
 
 def next_token_loss(model, x, y):
     """Mean cross-entropy in nats. x: ids (B, T). y: the ids to predict at the last positions of x, (B, S), S <= T."""
-    logits = model(x)
-    return ops.cross_entropy(logits if y.shape[1] == x.shape[1] else logits[:, -y.shape[1]:], y)
+    y = array("next_token_loss", y, copy=None)
+    if y.ndim != 2:
+        raise ValueError(f"next_token_loss: expected targets of shape (batch, time), got {y.shape}")
+    logits = model(x)  # (B, T, vocab_size)
+    return ops.cross_entropy(logits if y.shape[1] == logits.shape[1] else logits[:, -y.shape[1]:], y)
 
 
 def evaluate(model, batches, loss=next_token_loss):
     """The mean loss over a list of (x, y), in evaluation mode and without recording."""
+    _check_batches("evaluate", model, batches, loss)
+    if not len(batches):
+        raise ValueError("evaluate: got no batches, and the mean of nothing is undefined; pass a list such as "
+                         "[data.windows(ids, 64, context)]")
     was_training = model.training
     model.eval()
     try:
@@ -50,9 +60,21 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
     Raises FloatingPointError when the loss, or the gradient that is to be clipped, is no longer finite; that step is
     not taken. Ctrl-C ends the training and returns what there is.
     """
-    if not all(isinstance(n, (int, np.integer)) for n in (steps, every)) or steps < 0 or every < 1:
-        raise ValueError(f"fit: steps must be a whole number of at least 0 and every of at least 1, got steps={steps}, "
-                         f"every={every}")
+    whole("fit", least=0, steps=steps)
+    whole("fit", every=every)
+    _check_batches("fit", model, validation, loss)
+    if clip is not None:
+        real("fit", clip=clip)
+    if schedule is not None and not callable(schedule):
+        raise TypeError(f"fit: schedule must be a function step -> learning rate, got {schedule!r}; see warmup_cosine")
+    if not hasattr(optimizer, "step") or isinstance(optimizer, type):
+        raise TypeError(f"fit: expected an optimizer such as AdamW(model.trainable(), lr=1e-3), got {optimizer!r}")
+    own = {t for t in model.parameters() if t.requires_grad}
+    if not own.intersection(optimizer.parameters):
+        raise ValueError("fit: the optimizer moves none of this model's trainable parameters; make it after add_lora, "
+                         "with model.trainable()")
+    if not hasattr(batches, "__iter__"):
+        raise TypeError(f"fit: expected batches to iterate over, got {type(batches).__name__}; see data.batches")
     batches, history, progress = iter(batches), History(), Progress(label, steps, quiet)
     model.train()
     try:
@@ -65,13 +87,21 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
             if step == steps:
                 break
             if schedule is not None:
-                optimizer.lr = schedule(step)
+                rate = schedule(step)
+                real(f"fit: the schedule at step {step}", lr=rate)
+                optimizer.lr = rate
             optimizer.zero_grad()
             batch = next(batches, None)
             if batch is None:
                 raise ValueError(f"fit: the batches ended after {step} of {steps} steps; give an endless iterator, "
                                  "such as data.batches(ids, batch, context)")
+            if not isinstance(batch, (tuple, list)):
+                raise TypeError(f"fit: a batch must be a pair (x, y), got {type(batch).__name__}")
             value = loss(model, *batch)
+            if not isinstance(value, Tensor) or value.size != 1:
+                raise TypeError("fit: the loss must be a Tensor of one number, got "
+                                + (f"shape {value.shape}; take its mean()" if isinstance(value, Tensor)
+                                   else type(value).__name__))
             _check_finite("loss", value.item(), step, optimizer)
             value.backward()
             if clip is not None:
@@ -86,6 +116,17 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
         progress.end()
         model.eval()
     return history
+
+
+def _check_batches(name, model, batches, loss):
+    """Raise TypeError for what cannot be evaluated; a stream without an end would never be."""
+    expect(name, model, Module)
+    if not callable(loss):
+        raise TypeError(f"{name}: loss must be a function of (model, x, y), got {loss!r}")
+    if not isinstance(batches, (list, tuple)) or not all(isinstance(b, (list, tuple)) for b in batches):
+        got = type(batches).__name__
+        got += f" that holds a {type(batches[0]).__name__}" if isinstance(batches, (list, tuple)) else ""
+        raise TypeError(f"{name}: expected a list of pairs (x, y) to evaluate on, such as [next(stream)], got a {got}")
 
 
 def _check_finite(what, number, step, optimizer):

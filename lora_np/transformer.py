@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import ops
+from .checks import array, expect, float_type, real, whole
 from .graph import no_grad
 from .nn import Dropout, Embedding, LayerNorm, Linear, Module
 from .tensor import Tensor
@@ -34,16 +35,13 @@ class GPTConfig:
     dtype: Any = np.float32
 
     def __post_init__(self):
-        for name in ("vocab_size", "context", "d_model", "n_heads", "n_layers", "d_ff"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"GPTConfig: {name} must be a whole number of at least 1, got {value!r}")
+        whole("GPTConfig", **{name: getattr(self, name) for name in (
+            "vocab_size", "context", "d_model", "n_heads", "n_layers", "d_ff")})
+        whole("GPTConfig", least=0, seed=self.seed)
         if self.d_model % self.n_heads:
             raise ValueError(f"GPTConfig: d_model {self.d_model} is not a multiple of n_heads {self.n_heads}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"GPTConfig: dropout must be in [0, 1), got {self.dropout}")
-        if np.dtype(self.dtype).kind != "f":
-            raise ValueError(f"GPTConfig: dtype must be a floating point type, got {self.dtype!r}")
+        real("GPTConfig", below=1, dropout=self.dropout)
+        float_type("GPTConfig", self.dtype)
 
 
 class CausalSelfAttention(Module):
@@ -58,7 +56,7 @@ class CausalSelfAttention(Module):
     def forward(self, x, cache=None):
         q, k, v = (self.split(proj(x)) for proj in (self.q_proj, self.k_proj, self.v_proj))
         if cache is not None:
-            if cache:  # keys and values of the positions before x
+            if "k" in cache:  # keys and values of the positions before x
                 k, v = ops.concatenate([cache["k"], k], axis=2), ops.concatenate([cache["v"], v], axis=2)
             cache.update(k=k, v=v)
         y = ops.causal_attention(q, k, v)                           # (B, heads, T, d_head)
@@ -91,10 +89,12 @@ class GPT(Module):
     """ids (B, T), integers below vocab_size, to logits (B, T, vocab_size) for the token after each.
 
     cache: an empty list at first; each call then takes only the tokens that are new, and finds the keys
-    and values of those before in it. Raises ValueError for a sequence longer than the context.
+    and values of those before in it. Raises ValueError for a sequence longer than the context and for the
+    cache of another model or of other sequences.
     """
 
     def __init__(self, config):
+        expect("GPT", config, GPTConfig, "; write GPT(GPTConfig(vocab_size=…, context=…, …))")
         rng = np.random.default_rng(config.seed)
         self.config = config
         self.embed_tokens = Embedding(config.vocab_size, config.d_model, rng, config.dtype)
@@ -103,12 +103,10 @@ class GPT(Module):
         self.final_layer_norm = LayerNorm(config.d_model, config.dtype)
 
     def forward(self, ids, cache=None):
-        ids = np.asarray(ids.data if isinstance(ids, Tensor) else ids)
+        ids = array("GPT", ids.data if isinstance(ids, Tensor) else ids, copy=None)
         if ids.ndim != 2 or not ids.size:
             raise ValueError(f"GPT: expected ids of shape (batch, time), got {ids.shape}; one sequence is ids[None]")
-        if cache is not None and not cache:
-            cache.extend({} for _ in self.layers)
-        start = cache[0]["k"].shape[2] if cache and cache[0] else 0
+        start = self._cached(cache, len(ids)) if cache is not None else 0
         stop = start + ids.shape[1]
         if stop > self.config.context:
             raise ValueError(f"GPT: {stop} positions are more than the context of {self.config.context}; "
@@ -118,6 +116,20 @@ class GPT(Module):
             x = layer(x, kept)
         return ops.linear(self.final_layer_norm(x), self.embed_tokens.weight)  # (B, T, vocab_size)
 
+    def _cached(self, cache, sequences):
+        """How many positions a cache holds. Prepares an empty one, and refuses any that this model did not fill."""
+        expect("GPT", cache, list, "; the cache starts as an empty list")
+        if not cache:
+            cache.extend({"layer": layer} for layer in self.layers)
+        if [isinstance(kept, dict) and kept.get("layer") for kept in cache] != self.layers:
+            raise ValueError("GPT: this cache is not one that this model filled; start with an empty list")
+        if "k" not in cache[0]:
+            return 0
+        held, _, start, _ = cache[0]["k"].shape
+        if held != sequences:
+            raise ValueError(f"GPT: the cache holds {held} sequences, the ids {sequences}; start with an empty list")
+        return start
+
 
 def generate(model, ids, n, temperature=1.0, seed=0):
     """Continue ids by n tokens, sampled one after the other; temperature 0 takes the likeliest each time.
@@ -125,13 +137,13 @@ def generate(model, ids, n, temperature=1.0, seed=0):
     ids: (T,) or (B, T), T >= 1. Returns integers (T + n,) or (B, T + n). A key/value cache makes a new
     token cost one position. When the context is full, the later half of it is kept and read again.
     """
-    ids = np.array(ids)
+    expect("generate", model, GPT)
+    ids = array("generate", ids)
     if ids.ndim not in (1, 2) or not ids.size or ids.dtype.kind not in "iu":
         raise ValueError("generate: expected integer ids of shape (T,) or (B, T) with T >= 1, "
                          f"got {ids.dtype} {ids.shape}")
-    if not isinstance(n, (int, np.integer)) or n < 0 or not 0 <= temperature < np.inf:
-        raise ValueError("generate: n must be a whole number and temperature finite, neither negative; "
-                         f"got n={n}, temperature={temperature}")
+    whole("generate", least=0, n=n, seed=seed)
+    real("generate", temperature=temperature)
     rng, context = np.random.default_rng(seed), model.config.context
     out, was_training = np.atleast_2d(ids), model.training
     cache, fresh = [], out[:, -context:]  # fresh: what the cache has not seen

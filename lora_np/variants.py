@@ -9,6 +9,7 @@ import numpy as np
 
 from . import ops
 from .adapters import add_factors
+from .checks import real
 from .lora import LoraLinear, lora_layers
 from .nn import parameter
 from .optim import AdamW
@@ -24,6 +25,7 @@ class LoraPlus:
 
     def __init__(self, model, lr, ratio=16, **settings):
         layers = lora_layers(model).values()
+        real("LoraPlus", lr=lr, ratio=ratio)
         A = [layer.lora_A for layer in layers]
         rest = [getattr(layer, name) for layer in layers for name in layer.factors if name != "lora_A"]
         self.parameters, self.ratio = A + rest, ratio

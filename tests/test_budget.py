@@ -89,7 +89,7 @@ def test_precision_and_optimizer():
 @pytest.mark.parametrize(("settings", "says"), [
     ({"precision": "int4"}, "precision 'int4' is none of float64"), ({"optimizer": "adam"}, "optimizer 'adam'"),
     ({"targets": ("c_attn",)}, "target 'c_attn'"), ({"r": 0}, "r must be"), ({"r": 65}, "r=65 is more than 64"),
-    ({"batch": 0}, "batch 0"), ({"context": 41}, "context 41"), ({"context": 0}, "context 0")])
+    ({"batch": 0}, "batch must"), ({"context": 41}, "context must"), ({"context": 0}, "context must")])
 def test_what_it_does_not_know_is_refused(settings, says):
     with pytest.raises(ValueError, match=says):
         memory_budget(small(), **settings)

@@ -244,9 +244,9 @@ def test_ids_that_do_not_fit(ids, error, words):
     (([[[1]]], 3), {}, "generate: expected integer ids"),
     (([1], -1), {}, "generate: n must be a whole number"),
     (([1], 2.5), {}, "generate: n must be a whole number"),
-    (([1], 3), {"temperature": -0.1}, "temperature finite"),
-    (([1], 3), {"temperature": np.nan}, "temperature finite"),
-    (([1], 3), {"temperature": np.inf}, "temperature finite"),
+    (([1], 3), {"temperature": -0.1}, "generate: temperature must"),
+    (([1], 3), {"temperature": np.nan}, "generate: temperature must"),
+    (([1], 3), {"temperature": np.inf}, "generate: temperature must"),
 ])
 def test_generate_errors(args, options, words):
     with pytest.raises(ValueError, match=words):

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from ..checks import array
 from ..tensor import Tensor, as_tensor, node, operation
 
 
@@ -61,7 +62,7 @@ def sum(a, axis=None, keepdims=False):
     da = g, repeated along the axes that were summed
     """
     a = as_tensor(a)
-    axes = _axes("sum", a, axis)
+    axes = _axes("sum", a, axis, keepdims)
     shape = a.shape
     return node("sum", a.data.sum(axis=axes, keepdims=keepdims),
                 (a, lambda g: np.broadcast_to(_kept(g, axes, shape), shape)))
@@ -75,7 +76,7 @@ def mean(a, axis=None, keepdims=False):
     da = g / n, repeated along the axes that were averaged
     """
     a = as_tensor(a)
-    axes = _axes("mean", a, axis)
+    axes = _axes("mean", a, axis, keepdims)
     shape = a.shape
     n = math.prod(shape[i] for i in axes)
     if n == 0:
@@ -92,7 +93,7 @@ def max(a, axis=None, keepdims=False):
     da = g * (a == y) / sum(a == y)
     """
     a = as_tensor(a)
-    axes = _axes("max", a, axis)
+    axes = _axes("max", a, axis, keepdims)
     x = a.data
     if 0 in (x.shape[i] for i in axes):
         raise ValueError(f"max: shape {x.shape} has no elements along axis {axis}; the largest of nothing is undefined")
@@ -105,11 +106,14 @@ def max(a, axis=None, keepdims=False):
     return node("max", value, (a, to_a))
 
 
-def _axes(name, a, axis):
+def _axes(name, a, axis, keepdims=False):
     """axis as a tuple of axes counted from 0. Raises ValueError where there is no such axis."""
+    if keepdims is not False and not isinstance(keepdims, (bool, np.bool_)):
+        raise TypeError(f"{name}: keepdims must be True or False, got {keepdims!r}; several axes are a tuple: "
+                        f"{name}(axis=(0, 1))")
     axes = range(a.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     for i in axes:
-        if not isinstance(i, (int, np.integer)):
+        if not isinstance(i, (int, np.integer)) or isinstance(i, bool):
             raise TypeError(f"{name}: axis must be None, an integer or a tuple of integers, got {axis!r}")
         if not -a.ndim <= i < a.ndim:
             raise ValueError(f"{name}: axis {i} is out of range for shape {a.shape}; "
@@ -135,10 +139,12 @@ def reshape(a, *shape):
     a = as_tensor(a)
     shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
     try:
-        value = a.data.reshape(shape)
+        value = a.data.reshape(tuple(shape))
     except TypeError:
         raise TypeError(f"reshape: sizes must be whole numbers, got {shape!r}; write n // 2 for n / 2") from None
     except ValueError:
+        value = None
+    if value is None or min(shape, default=0) < -1:  # NumPy takes any size below 0 for -1
         raise ValueError(f"reshape: shape {a.shape} has {a.size} elements, which {tuple(shape)} cannot hold") from None
     before = a.shape
     return node("reshape", value, (a, lambda g: g.reshape(before)))
@@ -152,7 +158,7 @@ def transpose(a, *axes):
     da = transpose(g, inverse(axes))
     """
     a = as_tensor(a)
-    axes = tuple(axes[0]) if len(axes) == 1 and not isinstance(axes[0], (int, np.integer)) else axes
+    axes = tuple(axes[0]) if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
     order = _axes("transpose", a, axes or tuple(range(a.ndim))[::-1])
     if len(order) != a.ndim:
         raise ValueError(f"transpose: shape {a.shape} has {a.ndim} axes, got an order for {len(order)}: {axes}")
@@ -192,7 +198,7 @@ def getitem(a, index):
 
 def _picked(part):
     """A sequence within an index, as an array of our own; the empty list holds no integers, but stands for them."""
-    part = np.array(part)
+    part = array("getitem", part)
     return part if part.size or part.dtype == bool else part.astype(int)
 
 
@@ -203,9 +209,13 @@ def concatenate(tensors, axis=0):
     y = concatenate(tensors, axis)
     dtensors = split(g, axis)
     """
-    tensors = [as_tensor(t) for t in tensors]
+    try:
+        tensors = list(tensors)
+    except TypeError:
+        raise TypeError(f"concatenate: expected a list of Tensors, got {tensors!r}") from None
     if not tensors:
         raise ValueError("concatenate: got no tensors; expected at least one")
+    tensors = [as_tensor(t) for t in tensors]
     shapes = [t.shape for t in tensors]
     (axis,) = _axes("concatenate", tensors[0], (axis,))
     if any(s[:axis] + s[axis + 1:] != shapes[0][:axis] + shapes[0][axis + 1:] for s in shapes):

@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..checks import array
 from ..graph import once
 from ..tensor import node, operation
 from .layers import floating, indices
@@ -60,7 +61,7 @@ def cross_entropy(logits, targets):
     y = mean(-log_softmax(logits)[targets])
     dlogits = g * (softmax(logits) - onehot(targets)) / n
     """
-    logits, targets = floating(logits), np.asarray(targets)
+    logits, targets = floating(logits), array("cross_entropy", targets, copy=None)
     if not logits.ndim or logits.shape[:-1] != targets.shape or not logits.size:
         raise ValueError(f"cross_entropy: logits {logits.shape}, targets {targets.shape}: expected logits (..., V) "
                          "and targets (...), one integer class for each row of V, and at least one row")

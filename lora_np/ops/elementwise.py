@@ -3,6 +3,7 @@ NumPy; a vjp may then return a gradient of the broadcast shape, and backward sum
 
 import numpy as np
 
+from ..checks import array
 from ..tensor import as_tensor, node, operation
 
 
@@ -15,6 +16,9 @@ def _broadcast(name, function, *arrays):
     """function(*arrays), with an error that speaks of shapes when they do not broadcast."""
     try:
         return function(*arrays)
+    except TypeError:
+        raise TypeError(f"{name}: {' and '.join(str(x.dtype) for x in arrays)} is not for arithmetic; write 1.0 for "
+                        "True, or mask.astype(float)") from None
     except ValueError:
         shapes = " and ".join(str(x.shape) for x in arrays)
         raise ValueError(f"{name}: shapes {shapes} do not broadcast: aligned at the right, two sizes must be "
@@ -84,7 +88,7 @@ def neg(a):
     da = -g
     """
     a = as_tensor(a)
-    return node("neg", -a.data, (a, lambda g: -g))
+    return node("neg", _broadcast("neg", np.negative, a.data), (a, lambda g: -g))
 
 
 @operation
@@ -201,7 +205,11 @@ def where(condition, a, b):
     db = where(condition, 0, g)
     """
     a, b = _operands(a, b)
-    chosen = np.array(condition, dtype=bool)
+    chosen = array("where", condition)
+    if chosen.dtype.kind not in "biuf":
+        raise TypeError(f"where: the condition must be an array of True and False, got {chosen.dtype}: "
+                        f"{str(condition)[:40]!r}")
+    chosen = chosen.astype(bool, copy=False)
     return node("where", _broadcast("where", np.where, chosen, a.data, b.data),
                 (a, lambda g: np.where(chosen, g, 0)),
                 (b, lambda g: np.where(chosen, 0, g)))
