@@ -179,7 +179,7 @@ def _shown(path):
 
 def _parser():
     parser = argparse.ArgumentParser(prog="python -m lessons", description="The course and its exercises.")
-    commands = parser.add_subparsers(title="commands", metavar="", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
     for name, (function, takes, text) in COMMANDS.items():
         p = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         p.set_defaults(function=function)
