@@ -9,6 +9,7 @@ what arrives at each. A leaf is whatever the walk ends at: an object without edg
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
+from operator import attrgetter
 
 import numpy as np
 
@@ -55,21 +56,26 @@ def backpropagate(start, seed, retain_graph=False):
             continue
         for target, vjp in this.edges:
             d = np.asarray(vjp(g))
-            if d.dtype.kind not in "fiub":
-                raise TypeError(f"{this.name}: its vjp gave {d} instead of a gradient; does it return one?")
             ours = d is not g and d.base is None and d.flags.writeable  # a fresh array, in nobody else's hands
-            if d.shape != target.shape:
-                d, ours = unbroadcast(d, target.shape, this.name), True
-            if d.dtype != target.dtype:
-                d, ours = d.astype(target.dtype), True
+            if d.shape != target.shape or d.dtype != target.dtype:
+                d, ours = _fitted(d, target, this.name), True
             if target in pending:
-                d = np.add(pending[target], d, out=d if ours and d.ndim else None)
+                d = np.asarray(np.add(pending[target], d, out=d if ours and d.ndim else None))
             elif not ours and not target.edges:
                 d = d.copy()  # a leaf's gradient shares memory with nothing else
-            pending[target] = np.asarray(d)
+            pending[target] = d
         if not retain_graph:
             this.edges = None
     return gradients
+
+
+def _fitted(d, target, name):
+    """What a vjp gave for a target, as a fresh array of the target's shape and dtype."""
+    if d.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: its vjp gave {d} instead of a gradient; does it return one?")
+    if d.shape != target.shape:
+        d = unbroadcast(d, target.shape, name)
+    return np.asarray(d, target.dtype)
 
 
 def _newest_first(start):
@@ -88,7 +94,7 @@ def _newest_first(start):
             if target not in found:
                 found.add(target)
                 todo.append(target)
-    return sorted(found, key=lambda this: this.serial, reverse=True)
+    return sorted(found, key=attrgetter("serial"), reverse=True)
 
 
 def unbroadcast(g, shape, name="unbroadcast"):

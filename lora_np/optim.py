@@ -41,7 +41,7 @@ class Optimizer:
         if len({id(p) for p in self.parameters}) < len(self.parameters):
             raise ValueError(f"{name}: the same parameter was given twice, and would be moved twice a step")
         real(name, lr=lr, **settings)
-        self.lr, self.steps = lr, np.zeros(len(self.parameters), int)
+        self.lr, self.steps = lr, [0] * len(self.parameters)
         # One flat array holds all gradients: the update is then a few long operations instead of a
         # dozen short ones for each parameter. `pieces` are its parts, in the shapes of the parameters.
         ends = np.cumsum([p.size for p in self.parameters])
@@ -63,11 +63,12 @@ class Optimizer:
             p = self.parameters[i]
             if not isinstance(p.grad, np.ndarray) or p.grad.shape != p.shape or p.grad.dtype.kind != "f":
                 raise ValueError(f"{type(self).__name__}.step: the gradient of parameter {i} must be a floating point "
-                                 f"array of shape {p.shape}, got {type(p.grad).__name__} of {np.shape(p.grad)}; "
-                                 "nothing was moved")
+                                 f"array of shape {p.shape}, got {type(p.grad).__name__} of "
+                                 f"{getattr(p.grad, 'shape', 'no shape')}; nothing was moved")
             self.pieces[i][...] = p.grad
-        self.steps[reached] += 1
-        if len(reached) == len(self.parameters) and (self.steps == self.steps[0]).all():
+        for i in reached:  # only now that all of them fit
+            self.steps[i] += 1
+        if len(reached) == len(self.parameters) and len(set(self.steps)) == 1:
             for i in range(0, len(self.flat), CHUNK):
                 self.update(slice(i, i + CHUNK), self.steps[0])
         else:

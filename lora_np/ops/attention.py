@@ -11,11 +11,13 @@ from .layers import floating, indices
 
 
 def _shifted(name, x, axis):
-    """x minus its largest element along the axis, so that exp cannot overflow; softmax does not change."""
+    """x, less its largest element along the axis where exp could overflow without; softmax does not change."""
     if not isinstance(axis, (int, np.integer)):
         raise TypeError(f"{name}: axis must be one integer, got {axis!r}")
     if not -x.ndim <= axis < x.ndim or not x.shape[axis]:
         raise ValueError(f"{name}: shape {x.shape} has no elements along axis {axis}")
+    if max(x.max(initial=0), -x.min(initial=0)) < 30:  # exp is safe as it is, and a largest for each row is slow
+        return x
     top = x.max(axis=axis, keepdims=True)
     if np.isinf(top).any():
         raise ValueError(f"{name}: a row is all -inf (everything is masked) or holds +inf, so it has no softmax; "
@@ -47,7 +49,7 @@ def log_softmax(a, axis=-1):
     """
     a = floating(a)
     y = _shifted("log_softmax", a.data, axis)
-    y -= np.log(np.exp(y).sum(axis=axis, keepdims=True))
+    y = y - np.log(np.exp(y).sum(axis=axis, keepdims=True))
     return node("log_softmax", y, (a, lambda g: g - np.exp(y) * g.sum(axis=axis, keepdims=True)))
 
 
@@ -68,18 +70,17 @@ def cross_entropy(logits, targets):
     V = logits.shape[-1]
     targets = indices("cross_entropy", targets, V).ravel()
     n = len(targets)
-    p = _shifted("cross_entropy", logits.data.reshape(n, V), -1)
-    picked = p[np.arange(n), targets]
-    np.exp(p, out=p)
-    total = p.sum(axis=-1)
-    shape = logits.shape
+    scores = _shifted("cross_entropy", logits.data.reshape(n, V), -1)
+    p = np.exp(scores)
+    total = p @ np.ones(V, p.dtype)  # (n,): a product with ones sums rows several times faster than .sum(-1)
+    rows, shape = np.arange(n), logits.shape
 
     def to_logits(g):
         d = p * (g / n / total)[:, None]
-        d[np.arange(n), targets] -= g / n
+        d[rows, targets] -= g / n
         return d.reshape(shape)
 
-    return node("cross_entropy", (np.log(total) - picked).mean(dtype=p.dtype), (logits, to_logits))
+    return node("cross_entropy", (np.log(total) - scores[rows, targets]).sum() / n, (logits, to_logits))
 
 
 @lru_cache(maxsize=16)
@@ -112,7 +113,7 @@ def causal_attention(q, k, v):
     root = c ** -0.5
     Q = q.data * root  # scaling q costs T * c products, scaling the scores T * S
     visible = _visible(T, S, q.dtype)
-    E = Q @ K.swapaxes(-1, -2)
+    E = Q @ _transposed(K)
     if max(E.max(initial=0), -E.min(initial=0)) < 30:  # exp is safe as it is, and a product the fastest mask
         np.exp(E, out=E)
         E *= visible
@@ -121,17 +122,23 @@ def causal_attention(q, k, v):
         E -= E.max(axis=-1, keepdims=True)
         np.exp(E, out=E)
     total = (E @ np.ones(S, E.dtype))[..., None]
-    y = E @ V
+    y = np.empty_like(Q, np.result_type(E, V))  # laid out as q is: heads that were split join again without a copy
+    np.matmul(E, V, out=y)
     y /= total  # P is E / total, but is never formed: dividing y costs T * c, dividing E would cost T * S
 
     @once
     def scores(g):
-        dS = (g / total) @ V.swapaxes(-1, -2)
+        dS = (g / total) @ _transposed(V)
         dS -= np.einsum("...tc,...tc->...t", g, y)[..., None] / total
         dS *= E
         return dS
 
     return node("causal_attention", y,
-                (q, lambda g: scores(g) @ K * root),
-                (k, lambda g: scores(g).swapaxes(-1, -2) @ Q),
-                (v, lambda g: E.swapaxes(-1, -2) @ (g / total)))
+                (q, lambda g: np.matmul(scores(g), K, out=np.empty_like(Q)) * root),
+                (k, lambda g: np.matmul(scores(g).swapaxes(-1, -2), Q, out=np.empty_like(K))),
+                (v, lambda g: np.matmul(E.swapaxes(-1, -2), g / total, out=np.empty_like(V))))
+
+
+def _transposed(x):
+    """x.T of each matrix in a stack, as an array of its own: many small products with it are faster for the copy."""
+    return np.ascontiguousarray(x.swapaxes(-1, -2))

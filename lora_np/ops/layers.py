@@ -110,7 +110,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
     average = np.full(d, 1 / d, x.dtype)
     xhat = x.data.reshape(-1, d)
     xhat = xhat - (xhat @ average)[:, None]
-    rstd = 1 / np.sqrt(np.einsum("nd,nd->n", xhat, xhat) / d + eps)[:, None]
+    rstd = (np.einsum("nd,nd->n", xhat, xhat) / d + eps)[:, None] ** -0.5
     xhat *= rstd
 
     def to_x(g):
