@@ -73,8 +73,8 @@ class Tensor:
         array = numbers("Tensor", data)
         self._node, self._requires_grad, self.grad, self.name = None, False, None, name
         self._adopt(array)
-        if requires_grad:
-            self.requires_grad = True
+        if requires_grad is not False:
+            self.requires_grad = requires_grad
 
     @classmethod
     def _wrap(cls, value):

@@ -63,6 +63,8 @@ class PissaLinear(LoraLinear):
     def __init__(self, base, config, rng=None):
         super().__init__(base, config, rng)
         W0, r, s = base.weight.data, config.r, self.scaling
+        if not np.isfinite(W0).all():
+            raise ValueError("PissaLinear: the weight is not finite, so it has no singular values; did it diverge?")
         U, S, Vt = np.linalg.svd(W0, full_matrices=False)
         root = np.sqrt(S[:r] / s)
         self.lora_A.data, self.lora_B.data = root[:, None] * Vt[:r], U[:, :r] * root
