@@ -6,17 +6,15 @@ of (time of one turn of the first) / (time of the adjacent turn of the second), 
 """
 
 import argparse
-import os
-import platform
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
 from . import drawing, work
 from .contenders import NAMES
+from .report import Report
 from .worker import PACKAGES, Worker, installed
 
 
@@ -121,15 +119,6 @@ def table(results, sizes, threads, peaks):
     return "\n".join([text[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *text[1:]])
 
 
-def machine():
-    """What the numbers depend on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    load = f", load {os.getloadavg()[0]:.2f} before the first step" if hasattr(os, "getloadavg") else ""
-    return f"{platform.system()}, {model}, {os.cpu_count()} cores, Python {platform.python_version()}{load}"
-
-
 def main():
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few short rounds: shows that all works, measures little")
@@ -137,25 +126,25 @@ def main():
     parser.add_argument("--threads", nargs="+", type=int, default=[2, 1])
     parser.add_argument("--only", nargs="+", choices=list(PACKAGES)[1:], default=list(PACKAGES)[1:],
                         help="time lora_np against these alone")
+    parser.add_argument("--save", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
     rounds, seconds = (3, 0.05) if options.quick else (15, 0.15)
 
     def say(text):
         print(text, file=sys.stderr, flush=True)
 
-    begin = time.perf_counter()
-    print(machine())
+    begin, report = time.perf_counter(), Report("steps")
     contenders = [name for name in options.only if installed(name)]
     for name in sorted(set(options.only) - set(contenders)):
-        print(f"not installed, left out: {NAMES[name]} (pip install {PACKAGES[name]})")
+        report.line(f"not installed, left out: {NAMES[name]} (pip install {PACKAGES[name]})")
     versions = []
     for name in contenders:
         with Worker(name, "tiny", "lora") as worker:
             versions.append(worker.version)
-    print(", ".join(versions))
+    report.line(", ".join(dict.fromkeys(versions)) + ".")
     for size in options.sizes:
         check(size, ["lora_np", *contenders])
-    print(f"lora_np and {len(contenders)} others agree on loss, gradients and three steps, in float64\n")
+    report.line(f"lora_np and {len(contenders)} others agree on loss, gradients and three steps, in float64.\n")
     results = {size: {} for size in options.sizes}
     for size in options.sizes:
         for threads in options.threads:
@@ -168,10 +157,13 @@ def main():
             for mode in ("lora", "full"):
                 with Worker(name, size, mode, keep=True) as worker:
                     peaks[name][size][mode] = worker.ask("peak")
-    print(table(results, options.sizes, options.threads, peaks))
-    print(f"\nmedian of {rounds} rounds [quartiles]; {time.perf_counter() - begin:.0f} s in all")
+    report.line(table(results, options.sizes, options.threads, peaks))
+    report.line(f"\nMedian of {rounds} rounds [quartiles].")
+    say(f"{time.perf_counter() - begin:.0f} s in all")
     if not options.quick and len(options.sizes) > 1:
         print(f"figure: {drawing.step_times(results, options.sizes, options.threads)}")
+    if options.save:
+        report.save()
 
 
 if __name__ == "__main__":

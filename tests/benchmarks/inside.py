@@ -14,6 +14,7 @@ from lora_np import graph, ops, tensor
 
 from . import drawing
 from .contenders.lora_np import Contender
+from .report import Report
 from .work import SIZES, batches, weights
 
 PARTS = {"linear": "linear", "causal_attention": "attention", "layer_norm": "layer norm", "relu": "ReLU",
@@ -66,18 +67,21 @@ def split(size, mode, steps):
 def main():
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.inside", description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
-    options = parser.parse_args()
+    parser.add_argument("--save", action="store_true", help="put the table into README.md")
+    options, report = parser.parse_args(), Report("inside")
     results, parts = {}, [*PARTS.values(), REST, OPTIMIZER, ENGINE]
-    print("| size, mode | step | " + " | ".join(parts) + " |")
-    print("|---|---|" + "---|" * len(parts))
+    report.line("| size, mode | step | " + " | ".join(parts) + " |")
+    report.line("|---|---|" + "---|" * len(parts))
     for size in options.sizes:
         for mode, label in (("lora", "LoRA"), ("full", "full")):
             spent, plain, whole = split(size, mode, {"tiny": 1000, "small": 60, "large": 8}[size])
             shares = {part: sum(t for (at, _), t in spent.items() if at == part) / whole for part in parts}
             results[f"{size}, {label}"] = shares
-            print(f"| {size}, {label} | {1000 * plain:.3g} ms ({1000 * whole:.3g} watched) | "
-                  + " | ".join(f"{share:.0%}" for share in shares.values()) + " |")
+            report.line(f"| {size}, {label} | {1000 * plain:.3g} ms ({1000 * whole:.3g} watched) | "
+                        + " | ".join(f"{share:.0%}" for share in shares.values()) + " |")
     print(f"\nfigure: {drawing.inside(results, parts)}")
+    if options.save:
+        report.save()
 
 
 if __name__ == "__main__":

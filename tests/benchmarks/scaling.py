@@ -1,19 +1,22 @@
 """python -m tests.benchmarks.scaling: time and memory of a step against d, context, batch, r and layers.
 
 Each is varied alone, by a factor of at least 8. Beside the exponent fitted to what was measured, y ~ x^exponent,
-stands the one that counting gives over the same points: multiplications for the time, kept numbers for the memory.
+stands the one that counting gives over the same points: multiplications for the time, bytes for the memory.
 """
 
 import argparse
 import statistics
-import sys
 from dataclasses import astuple, replace
 
 import numpy as np
 
+from lora_np import GPTConfig
+from lora_np.budget import memory_budget
+
 from . import drawing
-from .__main__ import machine, paired
-from .work import VOCABULARY, Size
+from .__main__ import paired
+from .report import Report
+from .work import TARGETS, VOCABULARY, Size
 from .worker import Worker
 
 BASE = Size(d_model=128, n_heads=4, n_layers=2, d_ff=512, context=64, batch=8)
@@ -44,19 +47,10 @@ def multiplications(size, mode):
     return N * (2 * (L * layer + head) + 6 * L * attention - q_k_v - attention + 3 * L * adapters - 2 * r * d)
 
 
-def numbers_kept(size, mode):
-    """The 4-byte numbers held when backward begins: weights, AdamW's three arrays, and what the operations keep.
-
-    In each layer both modes keep two normalised inputs, q, k, v and y of attention, its T x T table for each head,
-    and one byte for each hidden unit. LoRA adds the inputs of A and of B; full adds the inputs of all weights.
-    """
-    N, d, T, L, r = size.batch * size.context, size.d_model, size.context, size.n_layers, size.r
-    weights = drawing.parameters(size)
-    both = N * (6 * d + size.n_heads * T + size.d_ff / 4)
-    adapters = L * 2 * 2 * r * d
-    if mode == "full":
-        return 4 * weights + L * (both + N * (3 * d + size.d_ff)) + N * (2 * d + VOCABULARY)
-    return weights + 4 * adapters + L * (both + N * (d + 2 * r)) + N * (d + VOCABULARY)
+def bytes_held(size, mode):
+    """What lora_np.budget counts: weights, gradients, AdamW's states, and what the operations keep for backward."""
+    config = GPTConfig(VOCABULARY, size.context, size.d_model, size.n_heads, size.n_layers, size.d_ff)
+    return memory_budget(config, TARGETS if mode == "lora" else (), size.r, batch=size.batch).training
 
 
 def exponent(x, y):
@@ -77,13 +71,13 @@ def measure(axis, values, rounds, seconds):
     return {mode: (times[mode], peaks[mode]) for mode in MODES}
 
 
-def steady(steps=5000):
-    """Print what is held after 500 and after all steps of the tiny model; raise AssertionError where it grows."""
+def steady(report, steps=5000):
+    """Report what is held after 500 and after all steps of the tiny model; raise AssertionError where it grows."""
     for mode in MODES:
         with Worker("lora_np", "tiny", mode, keep=True) as worker:
             (early, before), (late, after) = worker.ask("steady", steps)
-        print(f"{steps} {MODES[mode]} steps of the tiny model: {early:,} bytes held after 500, {late:,} at the end; "
-              f"resident {before / 1e6:.1f} and {after / 1e6:.1f} MB")
+        report.line(f"{steps:,} {MODES[mode]} steps of the tiny model: {early:,} bytes held after 500, {late:,} at the "
+                    f"end; resident {before / 1e6:.1f} and {after / 1e6:.1f} MB.")
         assert late < early + 4096 and after <= before + 1e6, "memory grows with the number of steps"
 
 
@@ -91,12 +85,14 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.scaling", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few short rounds: shows that all works, measures little")
     parser.add_argument("--only", nargs="+", choices=AXES, default=list(AXES))
+    parser.add_argument("--save", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
     rounds, seconds = (2, 0.02) if options.quick else (9, 0.1)
-    print(f"{machine()}; 1 thread\nbase: {BASE}\n")
-    steady()
-    print("\n| varied | from, to | mode | time: measured | counted | memory: measured | counted "
-          "| LoRA / full, time | memory |\n|---|---|---|---|---|---|---|---|---|")
+    report = Report("scaling")
+    report.line(f"1 thread. Where nothing else is said: {BASE}.\n")
+    steady(report)
+    report.line("\n| varied | from, to | mode | time: measured | counted | memory: measured | counted "
+                "| LoRA / full, time | memory |\n|---|---|---|---|---|---|---|---|---|")
     results = {}
     for axis in options.only:
         values = AXES[axis]
@@ -105,13 +101,14 @@ def main():
                   f"{measured['lora'][i][-1] / measured['full'][i][-1]:.2f}" for i in (0, 1)]
         for mode, label in MODES.items():
             sizes = [at(axis, value) for value in values]
-            counted = [[count(size, mode) for size in sizes] for count in (multiplications, numbers_kept)]
+            counted = [[count(size, mode) for size in sizes] for count in (multiplications, bytes_held)]
             pairs = [(exponent(values, y), exponent(values, c)) for y, c in zip(measured[mode], counted, strict=True)]
             cells = [f"{value:.2f}" for pair in pairs for value in pair] + (shares if mode == "lora" else ["", ""])
-            print(f"| {LABELS[axis]} | {values[0]}, {values[-1]} | {label} | {' | '.join(cells)} |")
-            sys.stdout.flush()
+            report.line(f"| {LABELS[axis]} | {values[0]}, {values[-1]} | {label} | {' | '.join(cells)} |")
     if options.only == list(AXES):
         print(f"\nfigure: {drawing.scaling(results, AXES, LABELS)}")
+    if options.save:
+        report.save()
 
 
 if __name__ == "__main__":

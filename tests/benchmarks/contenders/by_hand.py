@@ -179,7 +179,7 @@ class Contender:
         p /= (total * self.dtype.type(y.size))[:, None]
         p[rows, y] -= self.dtype.type(1 / y.size)
         self.backward(p, kept)
-        return float(loss), self.dw
+        return loss, self.dw
 
     def step(self, x, y):
         loss, _ = self.loss_and_gradients(x, y)
