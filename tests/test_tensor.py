@@ -596,6 +596,33 @@ def test_backward_drops_what_it_has_used():
     assert kept() is None
 
 
+def test_backward_drops_a_gradient_once_it_went_on():
+    x, seen = leaf(np.ones(3)), []
+
+    def vjp(g):
+        assert all(w() is None for w in seen[1:]), "the gradient of a later result is still held"
+        seen.append(weakref.ref(g))  # the first is the seed, which backward holds
+        return g * 2
+
+    y = x
+    for _ in range(4):
+        y = node("mine", y.data * 2, (y, vjp))
+    y.backward(np.ones(3))
+    assert len(seen) == 4 and x.grad.tolist() == [16, 16, 16]
+
+
+def test_another_seed_through_a_kept_graph_gives_its_own_gradient():
+    q = leaf(np.random.default_rng(0).normal(size=(4, 3)))
+    y = ops.causal_attention(q, q, q)
+    found = []
+    for seed in (np.ones((4, 3)), np.arange(12.0).reshape(4, 3)):
+        q.grad = None
+        y.backward(seed, retain_graph=True)
+        found.append((seed, q.grad))
+    for seed, g in found:
+        assert np.array_equal(g, gradients(lambda q: ops.causal_attention(q, q, q), q.data, upstream=seed)[0])
+
+
 @pytest.mark.parametrize("seed", range(25))
 def test_random_graphs_against_central_differences(seed):
     """Fifteen operations drawn at random, each on any earlier results: reuse, diamonds, broadcasting, all mixed."""
