@@ -8,6 +8,8 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from lora_np import terminal
+
 from .course import bases, feedback, grading, judge, progress, runner, scripts, tasks
 
 ROOT = tasks.LESSONS.parent
@@ -232,8 +234,6 @@ def main(arguments=None):
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
-    except KeyboardInterrupt:
+        terminal.run("python -m lessons", main)
+    finally:
         runner.stop()
-        print("\nstopped", file=sys.stderr)
-        sys.exit(130)

@@ -1,8 +1,10 @@
 """The training loop: loss, backward, step; and what it reports on the way."""
 
 import math
+import signal
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,8 +82,8 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
     try:
         for step in range(steps + 1):
             if validation and (step % every == 0 or step == steps):
-                history.steps.append(step)
                 history.validation.append(evaluate(model, validation, loss))
+                history.steps.append(step)
             if step % every == 0 or step == steps:
                 progress.milestone(step, history)
             if step == steps:
@@ -106,8 +108,9 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
             value.backward()
             if clip is not None:
                 _check_finite("length of the gradient", clip_grad_norm(optimizer.parameters, clip), step, optimizer)
-            optimizer.step()
-            history.train.append(value.item())
+            with _whole():
+                optimizer.step()
+                history.train.append(value.item())
             progress.live(step + 1, history)
     except KeyboardInterrupt:
         history.interrupted = True
@@ -116,6 +119,23 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
         progress.end()
         model.eval()
     return history
+
+
+@contextmanager
+def _whole():
+    """Ctrl-C waits for the end of the block, so that no step is half taken."""
+    waiting = []
+    try:
+        before = signal.signal(signal.SIGINT, lambda *received: waiting.append(received))
+    except ValueError:  # Python sends Ctrl-C to the main thread alone
+        before = None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+        if waiting and callable(before):
+            before(*waiting[0])
 
 
 def _check_batches(name, model, batches, loss):
