@@ -217,7 +217,9 @@ def replace_module(model, path, module):
 
 
 def merge(model):
-    """Add every update to its weight: the model then computes what a plain one does, at its cost."""
+    """Add every update to its weight: the model then computes what a plain one does, with as many operations.
+
+    W0 is kept for unmerge; remove(model) lets it go."""
     for layer in lora_layers(model).values():
         layer.merge()
 

@@ -28,7 +28,8 @@ class Module:
                 yield name, value
             elif isinstance(value, (list, tuple, dict)):
                 held = list(value.values() if isinstance(value, dict) else value)
-                if any(isinstance(v, (Module, Tensor)[isinstance(value, list):]) for v in held):
+                lost = Tensor if isinstance(value, list) else (Module, Tensor)  # what would not be found in there
+                if any(isinstance(v, lost) for v in held):
                     raise TypeError(f"{type(self).__name__}.{name}: parameters are not found inside a "
                                     f"{type(value).__name__} like this one; hold Modules in a list, and each Tensor "
                                     "in an attribute of its own")
@@ -118,7 +119,10 @@ def _checked(name, rng, dtype=np.float64, **sizes):
 
 
 class Linear(Module):
-    """y = x W^T + b. weight: (d_out, d_in), from U(-1/sqrt(d_in), 1/sqrt(d_in)). bias: (d_out,), zeros."""
+    """y = x W^T + b. weight: (d_out, d_in), from U(-1/sqrt(d_in), 1/sqrt(d_in)). bias: (d_out,), zeros.
+
+    rng: give the layers of a model one generator; without it, two layers of one size start with the same numbers.
+    """
 
     def __init__(self, d_in, d_out, bias=True, rng=None, dtype=np.float64):
         rng = _checked("Linear", rng, dtype, d_in=d_in, d_out=d_out)

@@ -122,15 +122,15 @@ class AdamW(Optimizer):
         beta1, beta2 = self.betas
         m *= beta1
         m += (1 - beta1) * g
-        g *= g
+        g *= g  # from here on, the array of gradients holds what is computed from them
         g *= 1 - beta2
         v *= beta2
         v += g
         np.sqrt(v, out=g)
-        g *= float(1 - beta2 ** t) ** -0.5
+        g *= float(1 - beta2 ** t) ** -0.5    # sqrt(vhat)
         g += self.eps
         np.divide(m, g, out=g)
-        g *= self.lr / float(1 - beta1 ** t)
+        g *= self.lr / float(1 - beta1 ** t)  # lr mhat / (sqrt(vhat) + eps)
 
 
 def warmup_cosine(lr, steps, warmup=0, final=0.0):

@@ -15,7 +15,9 @@ from .checks import checked_seed, compared, numbers
 from .graph import Node, backpropagate, grad_enabled
 
 tape = ContextVar("tape", default=None)  # a list, while trace.py records what each node computed
-operations = {}  # name -> function. ops fills it; Tensor's operators and methods look things up here
+# name -> function. Operations need Tensor, so they are defined after it, in ops, and entered here; Tensor's operators
+# and methods look them up.
+operations = {}
 
 
 def operation(function):
@@ -98,7 +100,7 @@ class Tensor:
     def data(self, new):
         if self._node is not None:
             raise RuntimeError(f"data: this Tensor is the result of {self._node.name}; only a Tensor "
-                               "that you made can be given new numbers. Use t.detach() for a copy")
+                               "that you made can be given new numbers, such as t.detach()")
         new = numbers("data", new, self.dtype)
         if new.shape != self.shape:
             raise ValueError(f"data: expected an array of shape {self.shape}, got {new.shape}; "
@@ -138,7 +140,7 @@ class Tensor:
             leaf.grad = g if leaf.grad is None else leaf.grad + g
 
     def detach(self):
-        """The same numbers, cut from the graph: no gradient flows through."""
+        """A Tensor of the same array, cut from the graph: no gradient flows through."""
         return Tensor._wrap(self._data)
 
     def numpy(self):

@@ -152,9 +152,9 @@ def generate(model, ids, n, temperature=1.0, seed=0):
         with no_grad():
             for _ in range(n):
                 if cache and cache[0]["k"].shape[2] == context:
-                    cache, fresh = [], out[:, -(context + 1) // 2:]
+                    cache, fresh = [], out[:, -((context + 1) // 2):]
                 logits = model(fresh, cache).data[:, -1].astype(np.float64)  # (B, vocab_size)
-                if temperature:  # adding Gumbel noise and taking the largest samples from the softmax
+                if temperature:  # the argmax with Gumbel noise added is a draw from the softmax
                     logits = logits / temperature + rng.gumbel(size=logits.shape)
                 fresh = logits.argmax(axis=-1)[:, None]
                 out = np.concatenate([out, fresh], axis=1)

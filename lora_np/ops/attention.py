@@ -16,7 +16,7 @@ def _shifted(name, x, axis):
         raise TypeError(f"{name}: axis must be one integer, got {axis!r}")
     if not -x.ndim <= axis < x.ndim or not x.shape[axis]:
         raise ValueError(f"{name}: shape {x.shape} has no elements along axis {axis}")
-    if max(x.max(initial=0), -x.min(initial=0)) < 30:  # exp is safe as it is, and a largest for each row is slow
+    if max(x.max(initial=0), -x.min(initial=0)) < 30:  # no exp overflows, and no row of them vanishes
         return x
     top = x.max(axis=axis, keepdims=True)
     if np.isinf(top).any():
@@ -71,12 +71,12 @@ def cross_entropy(logits, targets):
     targets = indices("cross_entropy", targets, V).ravel()
     n = len(targets)
     scores = _shifted("cross_entropy", logits.data.reshape(n, V), -1)
-    p = np.exp(scores)
-    total = p @ np.ones(V, p.dtype)  # (n,): a product with ones sums rows several times faster than .sum(-1)
+    E = np.exp(scores)
+    total = E @ np.ones(V, E.dtype)  # (n,): a product with ones sums rows several times faster than .sum(-1)
     rows, shape = np.arange(n), logits.shape
 
     def to_logits(g):
-        d = p * (g / n / total)[:, None]
+        d = E * (g / n / total)[:, None]
         d[rows, targets] -= g / n
         return d.reshape(shape)
 
@@ -96,6 +96,7 @@ def causal_attention(q, k, v):
     """Scaled dot-product attention in which no position sees a later one (Vaswani et al. 2017, equation 1).
 
     q: (..., T, c). k, v: (..., S, c) with S >= T; the queries are the last T of S positions. Gives (..., T, c).
+    mask is 0 where a query may look (at itself and before), and -inf elsewhere.
 
     P = softmax(q @ k.T / sqrt(c) + mask)
     y = P @ v
@@ -105,8 +106,9 @@ def causal_attention(q, k, v):
     dv = P.T @ g
     """
     q, k, v = floating(q), floating(k), floating(v)
-    (*stack, T, c), (*rest, S, _) = (q.shape, k.shape) if min(q.ndim, k.ndim) > 1 else ((0, 0), (1, 0))
-    if k.shape != v.shape or stack != rest or not 0 < c == k.shape[-1] or not 0 < T <= S:
+    T, c = q.shape[-2:] if q.ndim > 1 else (0, 0)
+    S = k.shape[-2] if k.ndim > 1 else 0
+    if not 0 < T <= S or c < 1 or k.shape != (*q.shape[:-2], S, c) or v.shape != k.shape:
         raise ValueError(f"causal_attention: q {q.shape}, k {k.shape}, v {v.shape}: expected q (..., T, c) and "
                          "k, v (..., S, c) with S >= T >= 1 and c >= 1")
     K, V = k.data, v.data
@@ -114,7 +116,7 @@ def causal_attention(q, k, v):
     Q = q.data * root  # scaling q costs T * c products, scaling the scores T * S
     visible = _visible(T, S, q.dtype)
     E = Q @ _transposed(K)
-    if max(E.max(initial=0), -E.min(initial=0)) < 30:  # exp is safe as it is, and a product the fastest mask
+    if max(E.max(initial=0), -E.min(initial=0)) < 30:  # no exp overflows or vanishes: mask by a product
         np.exp(E, out=E)
         E *= visible
     else:

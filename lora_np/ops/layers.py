@@ -29,7 +29,8 @@ def indices(name, ids, size):
 def linear(x, weight, bias=None):
     """x W^T + b on the last axis, for any number of leading axes.
 
-    x: (..., k). weight: (d, k). bias: (d,), or any shape that broadcasts to the result (..., d).
+    x: (..., k). weight: (d, k). bias: (d,), or any shape that broadcasts to the result (..., d). In the formulas x
+    and g are matrices of rows; dbias is g summed over them, which backward does.
     Raises ValueError where k or d do not match.
 
     y = x @ weight.T + bias
