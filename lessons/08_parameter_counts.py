@@ -70,7 +70,7 @@ for r in range(1, 10):
 assert [r for r in range(1, 65) if 1 - lora(d, d, r) / full(d, d) > 0.998] == [1, 2, 3, 4]
 
 # %% [markdown]
-# Ranks 1 to 4. At the popular $r = 8$ it is 99.609%, and the sentence holds only if one of the two factors is
+# Ranks 1 to 4. At the popular $r = 8$ it is 99.609%, and the sentence holds only if one of the two matrices is
 # forgotten. A percentage without its rank says little; so does one without the matrix it is a percentage of.
 
 # %% [markdown]
@@ -86,7 +86,7 @@ for d in (64, 1024, 4096):
     print(f"d = {d}: break-even at r = {d // 2}")
 
 # %% [markdown]
-# A weight that is not square breaks even earlier than its smaller side suggests: at $r = d k / (d + k)$.
+# A weight that is not square breaks even at $r = d k / (d + k)$: above half of its smaller side, below the whole of it.
 
 # %%
 d, k = 3072, 768
@@ -120,8 +120,8 @@ figures.save(fig, "08_parameter_counts", alt="Log-log plot of trained parameters
 # %% [markdown]
 # ## Whole models
 #
-# A model has $L$ layers, and LoRA adapts some matrices of each. With square weights that is
-# $2 \cdot L \cdot (\text{matrices per layer}) \cdot d \cdot r$. The LoRA paper (Hu et al. 2021, arXiv 2106.09685) states such counts
+# A model has $N$ layers, and LoRA adapts some matrices of each. With square weights that is
+# $2 \cdot N \cdot (\text{matrices per layer}) \cdot d \cdot r$. The LoRA paper (Hu et al. 2021, arXiv 2106.09685) states such counts
 # for real models. Recomputing them is a good habit: most agree, and some do not.
 
 # %%
@@ -149,7 +149,7 @@ assert differing == ["DeBERTa-XXL, its Table 10", "GPT-2 M", "GPT-2 L", "GPT-3 1
 
 # %% [markdown]
 # Four of the nine rows do not match. For DeBERTa-XXL the paper's table says $r = 8$, its released script uses 16, and 16
-# gives the stated 4.7M. The last row needs $r = 4$. The counts of GPT-2 are off by a few per cent. Published numbers are
+# gives the stated 4.7M. The last row needs $r = 4$. The counts of GPT-2 are off by 12 and 4 per cent. Published numbers are
 # written by people; a formula this short lets you check them.
 
 # %% [markdown]

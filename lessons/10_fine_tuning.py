@@ -4,8 +4,8 @@
 # **Objective.** Adapt a pretrained transformer to a new kind of text with LoRA, see exactly which numbers train, and
 # compare the result with leaving the model frozen and with training all of it.
 #
-# **Minutes.** 20. **Before this.** Lesson 08, and a rough idea of attention: each position asks (q), offers (k) and
-# hands over (v).
+# **Minutes.** 20. **Before this.** Lessons 08 and 09, and a rough idea of attention (lesson 05): each position asks
+# (q), offers (k) and hands over (v).
 #
 # **Predict first.** The base below has 110,336 parameters and has read English. We adapt it to Python source by
 # training A and B of rank 8 on q_proj and v_proj in both layers. What share of the parameters is that, and how much of
@@ -81,9 +81,8 @@ before = {path: layer.weight.data for path, layer in lora_layers(lora).items()}
 # %% [markdown]
 # ## Train
 #
-# Both runs see the same 600 batches of Python source. LoRA takes a larger learning rate than full fine-tuning: its
-# update $BA$ starts at zero and grows only as fast as $B$ does. Copying the learning rate from full fine-tuning is one of the
-# commonest reasons why LoRA seems not to work.
+# Both runs see the same 600 batches of Python source, each with a learning rate that suits it. LoRA usually takes a
+# larger one than full fine-tuning, since its update $BA$ starts at zero and grows only as $B$ does.
 
 # %%
 STEPS = 600
@@ -102,7 +101,8 @@ curves = {"lora": adapt(lora, 1e-2, "LoRA on q and v"), "full": adapt(full, 3e-3
 lora_loss, full_loss = curves["lora"].validation[-1], curves["full"].validation[-1]
 share = (frozen_loss - lora_loss) / (frozen_loss - full_loss)
 print(f"frozen {frozen_loss:.1f}   LoRA {lora_loss:.1f}   full {full_loss:.1f}")
-print(f"LoRA trains {count_parameters(lora)[0] / count_parameters(full)[0]:.1%} of what full fine-tuning trains")
+print(f"LoRA trains {count_parameters(lora)[0] / count_parameters(full)[0]:.1%} of what full fine-tuning trains, "
+      f"and goes about {round(share, 1):.0%} of its way")
 assert full_loss + 0.1 < lora_loss < frozen_loss - 0.15
 assert 0.3 < share < 0.8
 
@@ -128,7 +128,8 @@ figures.save(fig, "10_fine_tuning", alt="Validation loss on Python source over 6
 # %% [markdown]
 # ## After
 #
-# The same prompt, continued by both adapted models:
+# The same prompt, continued by both adapted models. Neither writes Python that runs. Look for what each has picked up:
+# indentation, `self.`, calls, quotes, the length of lines.
 
 # %%
 print(sample(lora))
@@ -161,7 +162,7 @@ assert abs(merged - unmerged) < 1e-4
 # - `add_lora` freezes everything; the only trainable numbers are A and B of the layers that it names: here 4,096 of
 #   114,432.
 # - At the start B = 0, so the adapted model is the base. After training, W0 is still the base, bit for bit.
-# - LoRA wants a larger learning rate than full fine-tuning: 1e-2 against 3e-3 here.
+# - LoRA and full fine-tuning need learning rates of their own: 1e-2 and 3e-3 here.
 # - On a large change of domain, q and v at r = 8 reach about half of full fine-tuning's improvement, not all of it.
 
 # %% [markdown]

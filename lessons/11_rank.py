@@ -75,12 +75,15 @@ for r, floor, distance in zip(ranks, floors, reached, strict=True):
 python, held_out = bases.python_source(), bases.held_out(bases.python_source())
 
 
-def to_python(r, steps=150):
-    """The English base, adapted to Python source at rank r (0: everything is trained)."""
+def to_python(r, steps=150, only=None):
+    """The English base, adapted to Python source at rank r (0: everything, or the weights of `only`, are trained)."""
     model = bases.english_base()
-    lr = 1e-2 if r else 3e-3
+    lr = 1e-2 if r or only else 3e-3
     if r:
         add_lora(model, LoraConfig(r=r, lora_alpha=r))
+    elif only:
+        for name, t in model.named_parameters():
+            t.requires_grad = name.endswith(tuple(f"{module}.weight" for module in only))
     fit(model, data.batches(python[0], 16, bases.CONTEXT, seed=1), AdamW(model.trainable(), lr), steps,
         warmup_cosine(lr, steps, steps // 10), every=steps, label=f"to Python, r = {r}" if r else "to Python, full")
     return model
@@ -101,16 +104,19 @@ def to_descending(r, seed=0, steps=400, alpha=None, targets=("q_proj", "v_proj")
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 adapted = {r: to_python(r) for r in (*RANKS, 0)}
 text = {r: evaluate(model, held_out) for r, model in adapted.items()}
+q_and_v = evaluate(to_python(0, only=("q_proj", "v_proj")), held_out)
 frozen = evaluate(bases.english_base(), held_out)
 print(f"English to Python, 150 steps; frozen: {frozen:.1f} nats a character")
 for r in RANKS:
     print(f"  r = {r:>2}: {count_parameters(adapted[r])[0]:>7,} trained, validation loss {text[r]:.2f}")
-print(f"  full  : {count_parameters(adapted[0])[0]:>7,} trained, validation loss {text[0]:.2f}")
+print(f"  q and v in full:  16,384 trained, validation loss {q_and_v:.2f}")
+print(f"  everything:      {count_parameters(adapted[0])[0]:>7,} trained, validation loss {text[0]:.2f}")
 
 losses = [text[r] for r in RANKS]
 assert max(np.diff(losses)) < 0.02  # each doubling helps a little, or at least does no harm
 assert losses[0] - losses[-1] > 0.08
-assert losses[-1] > text[0] + 0.05  # and full fine-tuning is not reached, even at r = d
+assert min(losses[-1], q_and_v) > text[0] + 0.05  # and full fine-tuning is not reached, even at r = d
+assert abs(losses[-1] - q_and_v) < 0.05
 
 # %%
 SEEDS = (0, 1, 2)
@@ -125,9 +131,14 @@ assert means == sorted(means) and means[0] < 0.3 and means[-1] > 0.8 and full_di
 
 # %% [markdown]
 # On the small shift, rank 8 with 2,048 numbers comes close to full fine-tuning with 26,336. On the large one every
-# doubling of the rank helps by about as much as the last, and even $r = 64$ on q and v (as many as the matrices have
-# rows) stays behind training everything: what is missing is not rank but the other layers. So there is no rank that is
-# best: *higher r is always better* fails in one direction (nothing left to gain), *r = 8 is enough* in the other.
+# doubling of the rank helps a little, and even $r = 64$ on q and v (as many as the matrices have rows) stays behind
+# training everything. Training the weights of q and v in full stays behind by as much: what is missing is not rank but
+# the other layers. So there is no rank that is best: *higher r is always better* fails in one direction (nothing left to
+# gain), *r = 8 is enough* in the other.
+#
+# One thing rises with the rank here beside the rank: $\alpha = r$ keeps the factor $\alpha / r$ at 1, and with Adam a product of
+# more columns then moves further in one step (lesson 09). How much of the curve is that? The section on alpha comes
+# back to it.
 
 # %%
 fig, (left, right) = figures.new("The rank that is enough depends on the task", columns=2, width=12)
@@ -162,23 +173,25 @@ figures.save(fig, "11_rank", alt="Two panels. Left: after adapting a sorting mod
 # %% [markdown]
 # ## Which modules?
 #
-# Here is the same budget of about 1,024 numbers, spent on one matrix of each layer, on two, on four, or on all six:
+# Here is the same budget of about 1,000 numbers, spent on one matrix of each layer, on two, on four, or on all six:
 
 # %%
 ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 spent = {}
-for name, r, targets in (("q", 8, ("q_proj",)), ("v", 8, ("v_proj",)), ("q k v out", 2, ATTENTION),
-                         ("all six", 1, (*ATTENTION, "fc1", "fc2"))):
-    spent[name] = to_descending(r, targets=targets)
-spent["q v"] = digits[4][0], 1024
-for name, (fraction, trained) in spent.items():
-    print(f"  {name:10} {trained:>5,} trained, about {round(fraction, 1):.0%} right")
-assert max(spent["q"][0], spent["v"][0]) < 0.6 < min(spent["q v"][0], spent["q k v out"][0], spent["all six"][0])
+for name, r, targets, seeds in (("q", 8, ("q_proj",), (0,)), ("v", 8, ("v_proj",), (0,)), ("q k v out", 2, ATTENTION, SEEDS),
+                                ("all six", 1, (*ATTENTION, "fc1", "fc2"), (0,))):
+    spent[name] = [to_descending(r, seed, targets=targets)[0] for seed in seeds]
+spent["q v"] = digits[4]
+for name, fractions in spent.items():
+    print(f"  {name:10} about {round(np.mean(fractions), 1):.0%} right, mean of {len(fractions)} seed{'s' * (len(fractions) > 1)}")
+assert max(*spent["q"], *spent["v"]) < 0.6 < min(*spent["q v"], *spent["q k v out"], *spent["all six"])
+assert abs(np.mean(spent["q v"]) - np.mean(spent["q k v out"])) < 0.15
 
 # %% [markdown]
 # One matrix at rank 8 does far worse than two at rank 4: a query that may change cannot make up for a value that may
-# not. This is what the paper found at the scale of GPT-3 (its Table 5: 18 million parameters spent on one, two or four
-# matrices give 70.4, 70.0 and 73.0 on WikiSQL for q, k and v alone, 73.7 for q and v together, 73.7 for all four).
+# not. Two matrices at rank 4 or four at rank 2 make no difference that three seeds could show. The paper finds the same
+# direction at the scale of GPT-3, much weaker (its Table 5, 18 million parameters on WikiSQL: 70.4, 70.0, 73.0 and 73.2
+# for q, k, v and out alone, 73.7 for q and v together, 73.7 for all four).
 
 # %% [markdown]
 # ## And alpha?
@@ -193,17 +206,29 @@ for ratio, fraction in sorted(ratios.items()):
     print(f"  r = 4, alpha / r = {ratio:>5}: about {round(fraction, 1):.0%} right")
 assert ratios[64] < 0.5 < min(ratios[1], ratios[4])
 
+fixed = {r: to_descending(r, alpha=4)[0] for r in (2, 8)}
+for r, fraction in fixed.items():
+    print(f"  r = {r}: with alpha = 4 about {round(fraction, 1):.0%} right, with alpha = r about {round(digits[r][0], 1):.0%}")
+assert fixed[8] - fixed[2] < digits[8][0] - digits[2][0]
+
+# %% [markdown]
+# The last two lines answer the question from above. With $\alpha = 4$ at every rank, the low rank does better than with $\alpha = r$
+# and the curve is flatter: part of what looked like rank was size of step. A comparison of ranks is fair only if it says
+# what it held fixed, $\alpha$ or $\alpha / r$; a better one tries some values of alpha at every rank.
+
 # %%
-fig, (left, middle, right) = figures.new("Rank has a floor, targets matter more, alpha is forgiving", columns=3, width=14)
+fig, (left, middle, right) = figures.new("Rank has a floor, one target is too few, alpha is forgiving", columns=3, width=14)
 left.plot(ranks, floors, color=figures.INK, linewidth=1.5)
 left.plot(ranks, reached, "o", color=figures.TRAINABLE)
 figures.label(left, 1, reached[0], "reached by training", figures.TRAINABLE, dx=10)
 figures.label(left, 4, floors[3], "floor: squared singular\nvalues that do not fit", figures.INK, dx=6, dy=24)
 left.set_title("Known rank 6: loss against its floor")
 left.set(xlabel="rank r", ylabel="squared distance to the teacher")
-order = sorted(spent, key=lambda name: spent[name][0])
-middle.barh(order, [100 * spent[name][0] for name in order], color=figures.TRAINABLE)
-middle.set_title("1,024 numbers, spent on …")
+order = sorted(spent, key=lambda name: np.mean(spent[name]))
+middle.barh(order, [100 * np.mean(spent[name]) for name in order], color=figures.TRAINABLE)
+for i, name in enumerate(order):
+    middle.plot([100 * f for f in spent[name]], [i] * len(spent[name]), "o", color=figures.INK, markersize=5)
+middle.set_title("About 1,000 numbers, spent on …")
 middle.set(xlabel="sequences right, %", xlim=(0, 100))
 middle.grid(False)
 right.plot(sorted(ratios), [100 * ratios[a] for a in sorted(ratios)], "o-", color=figures.TRAINABLE)
@@ -212,7 +237,7 @@ right.set(xscale="log", xlabel="alpha / r", ylabel="sequences right, %", ylim=(0
 right.set_xticks(sorted(ratios), [f"{a:g}" for a in sorted(ratios)])
 right.minorticks_off()
 figures.save(fig, "11_choices", alt="Three panels. A student of rank r reaches exactly the sum of the squared singular values "
-             "that do not fit, zero from rank 6. The same 1,024 numbers do better on several matrices than on one. With alpha "
+             "that do not fit, zero from rank 6. About 1,000 numbers do far better on several matrices than on one. With alpha "
              "over r between a quarter and four the result hardly changes; at 64 training fails.")
 
 # %% [markdown]
@@ -265,7 +290,7 @@ assert np.median(factors[1]) > np.median(factors[4]) > 1 > np.median(factors[64]
 
 # %% [markdown]
 # The tendency is the paper's: an update of low rank amplifies directions that the base hardly uses, and the factor falls
-# with the rank. The size is not: 2 to 3 at $r = 4$ here, 21.6 there. With 64 dimensions there are few directions that a
+# with the rank. The size is not: about 2 at $r = 4$ here, 21.6 there. With 64 dimensions there are few directions that a
 # trained $W_0$ does not use.
 
 # %% [markdown]
@@ -274,7 +299,8 @@ assert np.median(factors[1]) > np.median(factors[4]) > 1 > np.median(factors[64]
 # - A rank-r update can do no better than the tail of the squared singular values of the update that the task wants.
 # - How much rank is enough depends on how far the task is from the base. Measure on held-out data.
 # - For the same number of parameters, several matrices at a low rank beat one matrix at a high rank.
-# - alpha / r scales the update. It is forgiving within a factor of a few, and r should not change without alpha.
+# - alpha / r scales the update and is forgiving within a factor of a few. When ranks are compared, say which of alpha and
+#   alpha / r was held fixed.
 
 # %% [markdown]
 # **Exercise.** `python -m lessons check 11`
