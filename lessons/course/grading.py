@@ -2,12 +2,14 @@
 
 import csv
 import hashlib
-import os
+import io
 import sys
 import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+
+from lora_np.files import replacing
 
 from . import feedback, figures, judge, runner, tasks
 
@@ -50,12 +52,12 @@ def read(table):
 
 def write(table, rows):
     """Write all rows, or leave the file as it was."""
-    partial = Path(table).with_name(Path(table).name + ".partial")
-    with open(partial, "w", encoding="utf-8-sig", newline="") as file:  # with the mark that spreadsheets look for
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows[key] for key in sorted(rows))
-    os.replace(partial, table)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows[key] for key in sorted(rows))
+    with replacing(Path(table).absolute().parent) as create:
+        create(Path(table).name).write(text.getvalue().encode("utf-8-sig"))  # with the mark that spreadsheets look for
 
 
 def _cell(text):
@@ -116,7 +118,7 @@ def grade(submissions, table, kept, timeout, jobs):
                 write(table, rows)
                 now = f"{row['student']} {row['exercise']} {row['status']}"
                 print(f"  {n} of {len(futures)}: {now}", file=sys.stderr, flush=True)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C
         stopped = True
     pool.shutdown(wait=False, cancel_futures=True)
     if stopped:
