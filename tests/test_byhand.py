@@ -179,7 +179,8 @@ def test_markdown_tables_are_whole():
         tables = [line.count("|") for line in as_markdown(draw(2, 2), blank, merge=True).splitlines() if "|" in line]
         assert set(tables) == ({5, 6} if blank else {5, 8})
     page = as_markdown(draw(2, 2), blank=True, merge=True)
-    assert page.count("[____]") == 2 * 36 + 4 * 10 and "agree" not in page
+    assert page.count(f"| [{'_' * 38}] | [____] |") == 36 and page.count("[____]") == 36 + 4 * 10
+    assert "agree" not in page
     assert not re.search(r"\| -?\d", page[page.index("## Forward"):])
 
 
@@ -194,6 +195,11 @@ def test_a_class(tmp_path, capsys):
     right = by_hand(draw(7))
     assert [c.strip() for c in row.split("|")[2:-1]] == [matrix(right[q]) for q in right if q != "W'"]
     assert "--seed 7 --answer" in sheets[6]
+    assert run(capsys, "--class", "30", "--out", str(tmp_path / "new" / "folder"))[0] == 0
+    before = {f: f.read_text() for f in files}
+    status, out, err = run(capsys, "--class", "28", "--seed", "40", "--out", str(tmp_path / "new" / "folder"))
+    assert status == 2 and not out and "sheet_29.md to sheet_30.md" in err and err.count("\n") == 1
+    assert {f: f.read_text() for f in (tmp_path / "new" / "folder").iterdir()} == before
     blocked = tmp_path / "file"
     blocked.write_text("")
     status, _, err = run(capsys, "--class", "2", "--out", str(blocked))

@@ -100,8 +100,15 @@ def check(sheet, texts):
 
 
 def write_class(folder, students, seed, rank, init, merge):
-    """Write sheet_01.md, sheet_02.md, … from different seeds, and key.md. Returns a line about it."""
+    """Write sheet_01.md, sheet_02.md, … from different seeds, and key.md. Returns a line about it.
+
+    Raises ValueError where the folder holds sheets beyond these, which key.md would not list.
+    """
     sheets, seen, width = [], set(), max(2, len(str(students)))
+    names = [f"sheet_{i:0{width}}.md" for i in range(1, students + 1)]
+    if others := sorted({f.name for f in folder.glob("sheet_*.md")}.difference(names)):
+        raise ValueError(f"{folder} holds other sheets, {others[0]} to {others[-1]}, which the new key would not list: "
+                         "choose another folder, or delete them")
     while len(sheets) < students:
         sheet = choose(seed, rank, init)
         given = tuple(float(v) for part in (sheet.x, sheet.y, sheet.W0, sheet.A, sheet.B) for v in part.flat)
@@ -110,8 +117,8 @@ def write_class(folder, students, seed, rank, init, merge):
             sheets.append(sheet)
         seed += 1
     folder.mkdir(parents=True, exist_ok=True)
-    for i, sheet in enumerate(sheets, start=1):
-        (folder / f"sheet_{i:0{width}}.md").write_text(as_markdown(sheet, blank=True, merge=merge), encoding="utf-8")
+    for name, sheet in zip(names, sheets, strict=True):
+        (folder / name).write_text(as_markdown(sheet, blank=True, merge=merge), encoding="utf-8")
     (folder / "key.md").write_text(key_table(sheets, merge), encoding="utf-8")
     return f"{folder}: {students} different sheet{'s' * (students > 1)} and key.md\n"
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from .worksheet import by_engine, by_hand, by_slope, matrix, number
 
-BLANK = "[____]"
+BLANK, WIDE_BLANK = "[____]", "[" + 38 * "_" + "]"  # for a number; for the numbers put in
 
 
 class Line(NamedTuple):
@@ -116,7 +116,7 @@ def as_text(sheet, blank=False, merge=False):
             left = [line.formula, *([f"  {line.remark}"] if line.remark else [])]
             for text, row in zip_longest(left, line.rows, fillvalue=""):
                 place, put_in, value = row or ("", "", 0)
-                cells = ("[" + 38 * "_" + "]", BLANK) if blank else (put_in, number(value))
+                cells = (WIDE_BLANK, BLANK) if blank else (put_in, number(value))
                 out.append(f"  {text:<28}{place:<6}" + (f"{cells[0]:<40} = {cells[1]}" if row else ""))
         if title.startswith("Backward"):
             out += [f"  {'dW0':<28}{FROZEN}", f"    {FLOWS}"]
@@ -173,7 +173,7 @@ def as_markdown(sheet, blank=False, merge=False):
         out += ["", f"## {title}", "", "| | place | numbers put in | value |", "|---|---|---|---|"]
         for line in lines:
             for i, (place, put_in, value) in enumerate(line.rows):
-                cells = (BLANK, BLANK) if blank else (put_in, number(value))
+                cells = (WIDE_BLANK, BLANK) if blank else (put_in, number(value))
                 first = f"`{line.formula}`" + (f" {line.remark}" if line.remark else "") if i == 0 else ""
                 out.append(f"| {first} | {place} | {cells[0]} | {cells[1]} |")
         if title.startswith("Backward"):
