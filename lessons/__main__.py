@@ -33,6 +33,8 @@ def run(options, render=False):
                 print(f"page: lessons/{path.stem}.md")
             else:
                 scripts.execute(path)
+        except BrokenPipeError:  # nobody reads on
+            raise
         except Exception as error:  # a lesson that fails is reported; the others still run
             *_, frame = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)] or [None]
             where = f"lessons/{path.name}, line {frame.lineno}: {frame.line}" if frame else f"lessons/{path.name}"

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from lessons import __main__ as command
 from lessons.course import figures, scripts
 
 LESSONS = scripts.lessons()
@@ -111,3 +112,12 @@ def test_figures_are_the_same_bytes_each_time(tmp_path, monkeypatch):
         images.append((tmp_path / "made" / "x.png").read_bytes())
     assert images[0] == images[1]
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["x.png"]
+
+
+def test_a_reader_who_has_gone_is_no_failed_lesson(monkeypatch, capsys):
+    def execute(path):
+        raise BrokenPipeError
+    monkeypatch.setattr(scripts, "execute", execute)
+    with pytest.raises(BrokenPipeError):  # which ends the command without a word
+        command.main(["08"])
+    assert not capsys.readouterr().err
