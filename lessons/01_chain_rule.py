@@ -153,6 +153,9 @@ figures.save(fig, "01_chain_rule", alt="The graph of L = (wx + bax)². Each box 
 # Then one loop finds all gradients.
 
 # %%
+made = []  # every value, in the order in which it was made
+
+
 class Value:
     def __init__(self, number, edges=()):
         self.number, self.edges, self.grad = number, edges, 0.0
@@ -182,7 +185,6 @@ def forward():
     return X, W, A, B
 
 
-made = []
 X, W, A, B = forward()
 backward()
 print(f"x {X.grad}, w {W.grad}, a {A.grad}, b {B.grad}")
@@ -214,7 +216,7 @@ assert X.grad == -1.0 and dx == 1.0
 
 # %% [markdown]
 # Everything behind the square is half of what it should be, because only one of its two uses of `H` was counted. The
-# gradient of $x$ has even lost its sign: only the way by $p$ was kept. Whoever follows it and makes $x$ larger, so
+# gradient of $x$ has changed sign: only the way by $p$ was kept. Whoever follows it and makes $x$ larger, so
 # that the loss should fall, makes the loss larger:
 
 # %%
@@ -249,7 +251,7 @@ assert (X.grad, W.grad, A.grad, B.grad) == (dx, dw, da, db)
 #
 # The engine can print all of its steps, forward and backward, with names that you choose. *Leaves* are the numbers that
 # go in, `t1` to `t4` are our $p$, $u$, $v$ and $h$, and `()` is the shape of a single number. `g` is the gradient of the step's
-# own result, and `+=` marks a second use. Compare it with the figure:
+# own result, and `+=` marks a second use. The `2` that is skipped is the exponent. Compare it with the figure:
 
 # %%
 from lora_np.trace import trace

@@ -122,7 +122,7 @@ assert runs[0.8][-1] > 1e6
 
 # %% [markdown]
 # Too small, and the loss falls so slowly that one might take it for the best there is. Too large, and it grows without
-# bound. The border is sharp, and a loss of a single parameter shows why. For $L = a w^2$, with some number $a$, the
+# bound. The border is sharp, and a loss of a single parameter shows why. For $L = a w^2$, with some $a > 0$, the
 # gradient is $2 a w$, and a step with learning rate $\eta$ gives
 #
 # $$
@@ -142,8 +142,19 @@ for eta in (0.05, 0.5, 0.95, 1.05):  # a = 1, so the border is at 1
 assert abs(path[-1]) > 1
 
 # %% [markdown]
-# With many parameters the loss is steeper in some directions than in others, and the steepest sets the limit.
-#
+# With many parameters the loss is steeper in some directions than in others, and the steepest sets the limit. The planets'
+# line has two, so each direction is an angle $\varphi$, and all can be tried. Moving $w$ by $t \cos \varphi$ and $b$ by
+# $t \sin \varphi$ away from the minimum raises the loss by $a t^2$, where $a$ is the mean of $(x_i \cos \varphi + \sin \varphi)^2$.
+# The border is 1 over the largest such $a$:
+
+# %%
+angles = np.linspace(0, np.pi, 1000)
+border = 1 / max(((x * np.cos(angle) + np.sin(angle)) ** 2).mean() for angle in angles)
+print(f"the planets' border: {border:.3f}, between the 0.5 that was right and the 0.8 that was too large")
+assert 0.5 < border < 0.8
+assert train(border - 0.01, 600)[2][-1] < 1e-5 and train(border + 0.01, 600)[2][-1] > 1e5
+
+# %% [markdown]
 # ## The mistake: forgetting to clear the gradients
 #
 # Lesson 01 taught the engine to add what comes back to a value, because a value may be used several times. It cannot know

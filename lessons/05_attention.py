@@ -81,8 +81,8 @@ n = layer_norm(x, "layers.0.self_attn_layer_norm")  # (16, 32)
 # - its *key* $k$ says what it can be found by,
 # - its *value* $v$ is what it hands over when it is found.
 #
-# The layer has four *heads*, which look for different things. Each works with $c = 8$ of the 32 columns. We follow head
-# 1, counted from 0, which has the columns 8 to 15:
+# The layer has four *heads*, which look for different things. Each works with $c = 8$ of the 32 columns of $q$, $k$ and $v$,
+# which all come from the whole input row. We follow head 1, counted from 0, which has the columns 8 to 15:
 
 # %%
 attention = "layers.0.self_attn"
@@ -262,6 +262,8 @@ for written in range(9):
 assert 0.5 < np.mean(strongest_is_next) < 0.7 and np.mean(chance) < 0.25
 
 # %% [markdown]
+# Each number is a mean over the occurrences of that digit in the questions, so a row of the table need not sum to 1.
+#
 # After writing a 5 it looks for 5, 6 and 7, after a 3 for 3, 4, 5 and 6: for the digits that can come next. That is a good
 # part of sorting, found by training alone. But it is not all of it. The digit that gets most weight is the one to be
 # written next in 60% of the cases, and the model is right in all of them: the other heads and the second layer do the
@@ -303,7 +305,8 @@ figures.save(fig, "05_attention", alt="Two heat maps. Left: the weights of one h
 #
 # Attention is one half of a *block*. The other half works at each position by itself: a linear layer to 128 numbers, a
 # relu (the larger of a number and 0), and a linear layer back to 32. It is called the MLP, for multi-layer perceptron. Each
-# half normalises a copy of its input, and *adds* its result to the input:
+# half normalises a copy of its input, and *adds* its result to the input. (The LayerNorm before the MLP is called
+# `final_layer_norm`, the name it has in OPT; another of that name, outside the blocks, comes at the end.)
 
 # %%
 def block(x, layer):

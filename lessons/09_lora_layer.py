@@ -3,7 +3,8 @@
 #
 # **Objective.** Build a LoRA layer by hand, forward and backward, say why it starts as it does, and scale it rightly.
 #
-# **Minutes.** 30. **Before this.** Lesson 06 (what frozen means), 07 (what rank means) and 08 (how many numbers).
+# **Minutes.** 30. **Before this.** Lesson 02 (the backward pass), 06 (what frozen means), 07 (what rank means) and 08
+# (how many numbers).
 #
 # **Predict first.** A starts random and B at zero. After the first step of training, which of them has changed: A alone, B
 # alone, or both? And after a hundred steps, if both had started at zero?
@@ -131,11 +132,11 @@ d, k, N = 3, 5, 4
 wide = LoraLinear(Linear(k, d, bias=False), LoraConfig(r=2, lora_alpha=6))
 wide.lora_B.data = rng.normal(size=(d, 2))
 X = rng.normal(size=(N, k))
-W, P, Q = wide.weight.data, wide.lora_A.data, wide.lora_B.data
-by_hand = X @ W.T + 6 / 2 * (X @ P.T) @ Q.T
+W0_wide, A_wide, B_wide = wide.weight.data, wide.lora_A.data, wide.lora_B.data
+by_hand = X @ W0_wide.T + 6 / 2 * (X @ A_wide.T) @ B_wide.T
 assert np.allclose(wide(X).data, by_hand)
-assert np.allclose(by_hand[0], W @ X[0] + 6 / 2 * Q @ (P @ X[0]))
-print("shapes: X", X.shape, " A", P.shape, " B", Q.shape, " h", by_hand.shape)
+assert np.allclose(by_hand[0], W0_wide @ X[0] + 6 / 2 * B_wide @ (A_wide @ X[0]))
+print("shapes: X", X.shape, " A", A_wide.shape, " B", B_wide.shape, " h", by_hand.shape)
 
 # %% [markdown]
 # ## How it starts
@@ -156,7 +157,7 @@ random_A, random_B = rng.uniform(-k ** -0.5, k ** -0.5, (r, k)), rng.uniform(-r 
 
 
 def train_from(A, B, steps=300):
-    """(how much the output differs from the base's at the start, loss before, loss after, moved: A and B at step 1)."""
+    """The output's difference from the base's at the start, the first and the last loss, and which factors step 1 moved."""
     layer = LoraLinear(plain, LoraConfig(r=r, lora_alpha=r))
     layer.lora_A.data, layer.lora_B.data = A, B
     differs = np.abs(layer(X).data - plain(X).data).max()

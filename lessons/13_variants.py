@@ -82,7 +82,7 @@ assert all(abs(power[key] - expected[key]) < 0.15 for key in expected)
 
 # %% [markdown]
 # So rsLoRA keeps the size of the first step for plain gradient descent, which is what its derivation assumes. With Adam
-# it is $\alpha / r$ that keeps it, which lesson 11 relied on, and rsLoRA takes larger steps at larger ranks. Twenty steps show
+# it is $\alpha / r$ that keeps it, which lesson 09 showed, and rsLoRA takes larger steps at larger ranks. Twenty steps show
 # the same:
 
 # %%
@@ -179,6 +179,9 @@ print(f"the 4 largest of 32 singular values of W0 hold about {share:.0%} of its 
 # Wx = ops.linear(u, self.lora_B, ops.linear(x, self.weight))
 # h = Wx * (self.lora_magnitude_vector / _lengths(self.weight.data + super().delta()))
 # ```
+#
+# `_lengths` takes arrays, not tensors: $\lVert W \rVert$ changes with $A$ and $B$, yet counts as a constant in the gradient. That is
+# the paper's choice (section 4.3), to save memory, and no slip.
 #
 # Here is what it can do that LoRA cannot. A teacher's rows are those of $W_0$, each stretched by a factor of its own. No
 # direction changes, and yet the difference to $W_0$ has full rank, so that a LoRA of rank $r$ meets the floor of lesson 11.

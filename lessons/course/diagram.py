@@ -8,7 +8,7 @@ from . import figures
 
 GREY, RED, INK = figures.FROZEN, figures.TRAINABLE, figures.INK
 SIDE, NARROW = 3.6, 0.6  # d = k, and r
-WIDE = 7  # the line that carries k or d numbers; r numbers get a narrow one
+WIDE = 9  # the line that carries k or d numbers; one of r numbers is to scale
 
 
 def lora_layer():
@@ -34,7 +34,7 @@ def lora_layer():
 
     arrow(INK, (0.86, 4.1), (1.75, 4.1), (1.75, 6.4), (4.5, 6.4))  # x to W0
     arrow(INK, (1.75, 4.1), (1.75, 1.9), (2.7, 1.9))               # x to A
-    arrow(RED, (6.45, 1.9), (8.2, 1.9), line=2.5)                  # A to B: only r numbers pass
+    arrow(RED, (6.45, 1.9), (8.2, 1.9), line=WIDE * NARROW / SIDE)  # A to B: only r numbers pass
     arrow(RED, (8.9, 1.9), (12.2, 1.9), (12.2, 3.55))              # B to the sum
     arrow(GREY, (8.2, 6.4), (12.2, 6.4), (12.2, 4.65))             # W0 to the sum
     arrow(INK, (12.65, 4.1), (13.7, 4.1))
