@@ -179,17 +179,16 @@ assert held["random"][4] < 0.4 and held["random"][4] < held["W0"][4] < 0.5
 # %%
 fig, (left, right) = figures.new("A full update is concentrated in few directions, yet not truly of low rank", columns=2,
                                  width=13)
-colors = {"update": figures.FULL, "W0": figures.FROZEN}
-for kind, color in colors.items():
+for kind, color, line in (("update", figures.FULL, "-"), ("W0", figures.FROZEN, "-"), ("random", figures.INK, ":")):
     spectra = np.array([np.linalg.svd(M, compute_uv=False) / np.linalg.norm(M) for M in kinds[kind].values()])
-    left.plot(range(1, 33), spectra.mean(axis=0), color=color)
+    left.plot(range(1, 33), spectra.mean(axis=0), line, color=color)
     lost = np.sqrt(np.maximum(0, 1 - (spectra ** 2).cumsum(axis=1))).mean(axis=0)
-    right.plot(range(33), [100, *(100 * lost)], color=color)
+    right.plot(range(33), [100, *(100 * lost)], line, color=color)
 figures.label(left, 3, 0.36, "ΔW of full fine-tuning\n(mean of q and v, two blocks)", figures.FULL, dx=10, dy=14)
-figures.label(left, 15, 0.16, "W0: nearly like random numbers", figures.FROZEN, dx=6, dy=8)
+figures.label(left, 15, 0.18, "W0: nearly like\nrandom numbers (dotted)", figures.FROZEN, dx=6, dy=14)
 left.set_title("Singular values")
 left.set(xlabel="number i of the singular value", ylabel="its size, as part of ‖M‖", xlim=(1, 32), ylim=(0, None))
-figures.label(right, 14, 40, "W0", figures.FROZEN, dx=6, dy=14)
+figures.label(right, 14, 40, "W0, and random\nnumbers (dotted)", figures.FROZEN, dx=6, dy=20)
 figures.label(right, 0.4, 14, "rank 4 misses\nhalf of ΔW", figures.FULL, dx=0)
 right.plot([4, 4], [23, 50], ":", color=figures.FULL, linewidth=1.5)
 right.plot(4, 100 * np.sqrt(1 - held["update"][4]), "o", color=figures.FULL)
@@ -198,7 +197,7 @@ right.set(xlabel="rank r", ylabel="‖M − Mᵣ‖ as % of ‖M‖", xlim=(0, 3
 for ax in (left, right):
     ax.set_xticks([1, 4, 8, 16, 32])
 figures.save(fig, "07_singular_values", alt="Two panels. Left: the singular values of the update of full fine-tuning fall steeply, "
-             "those of W0 slowly, like those of random numbers. Right: the error of the best rank-r approximation; rank 4 "
+             "those of W0 slowly, nearly as the dotted line of random numbers. Right: the error of the best rank-r approximation; rank 4 "
              "still misses half of the update's length, rank 16 less than a tenth, and W0 is approximated far worse.")
 
 # %% [markdown]
@@ -223,12 +222,14 @@ CUTS = (0, 1, 2, 4, 6, 8, 12, 16, 24, 32)
 cut_full = {r: right_with(full, full_update, r) for r in CUTS}
 for r, fraction in cut_full.items():
     print(f"q and v truncated to rank {r:>2}: about {round(fraction, 1):.0%} right")
-assert cut_full[2] < 0.5 and cut_full[8] > 0.95
+assert cut_full[2] < 0.5 < cut_full[4] < 0.9 and cut_full[8] > 0.95
 
 # %% [markdown]
-# At rank 8, where more than a quarter of the length was lost, the model sorts as well as before: the directions left out did not
-# matter for the task. This is the observation that LoRA rests on. But note what helped: embeddings, MLPs and the other
-# half of attention kept their full updates, 22,240 numbers that LoRA on q and v would not have.
+# So the answer to the second question at the top: with the 4 pieces that hold three quarters of the squared size, the model
+# still gets most sequences right, but clearly fewer than before. At rank 8, where more than a quarter of the length was
+# still lost, it sorts as well as before: the directions left out did not matter for the task. This is the observation that
+# LoRA rests on. But note what helped: embeddings, MLPs and the other half of attention kept their full updates, 22,240
+# numbers that LoRA on q and v would not have.
 
 # %% [markdown]
 # ## Cutting afterwards, or training at low rank
