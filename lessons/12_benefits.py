@@ -59,9 +59,16 @@ def measure(r):
 
 
 memory = {"full": measure(0), "LoRA": measure(8)}
+
+
+def megabytes(name, kind):
+    """To be shown. What moves a little with all that ran before is rounded up to whole MB."""
+    value = memory[name][kind] / 1e6
+    return int(np.ceil(value)) if kind in ("activations", "highest, in a step") else round(value, 1)
+
+
 for kind in memory["full"]:
-    full, lora = (memory[name][kind] / 1e6 for name in memory)
-    print(f"{kind:20} full {full:5.1f} MB   LoRA {lora:5.1f} MB")
+    print(f"{kind:20} full {megabytes('full', kind):>4} MB   LoRA {megabytes('LoRA', kind):>4} MB")
 
 trained = {name: held["gradients"] // 4 for name, held in memory.items()}  # float32: four bytes a number
 print(f"trained numbers: {trained}")
@@ -111,18 +118,17 @@ memory["full"]["file for one task"], memory["LoRA"]["file for one task"] = base_
 fig, ax = figures.new("LoRA cuts optimizer, gradients and file a hundredfold, the rest less", width=11, height=6)
 for name, color, above in (("full", figures.FULL, -0.2), ("LoRA", figures.TRAINABLE, 0.2)):
     for i, row in enumerate(rows):
-        megabytes = round(memory[name][row] / 1e6, 1)
         frozen = name == "LoRA" and row == "weights"
         shade = figures.FROZEN if frozen else color
-        ax.barh(i + above, megabytes, height=0.38, color=shade)
-        figures.label(ax, megabytes, i + above, f"{name} {megabytes}" + ", frozen" * frozen, shade)
+        ax.barh(i + above, megabytes(name, row), height=0.38, color=shade)
+        figures.label(ax, megabytes(name, row), i + above, f"{name} {megabytes(name, row)}" + ", frozen" * frozen, shade)
 ax.set_yticks(range(len(rows)), rows)
 ax.invert_yaxis()
 ax.grid(False)
 ax.set(xlabel=f"MB, for a model of {trained['full'] / 1e6:.1f} million parameters", xlim=(0, 95))
 figures.save(fig, "12_memory", alt="Bars of the megabytes that training a model of 3.2 million parameters holds, in full and with "
-             "LoRA of rank 8. Weights 12.8 and 12.9; AdamW's m and v 25.6 and 0.3; gradients 12.8 and 0.1; activations 33 and "
-             "19; highest in a step 87 and 37; file for one task 12.8 and 0.1.")
+             "LoRA of rank 8. Weights 12.8 and 12.9; AdamW's m and v 25.6 and 0.3; gradients 12.8 and 0.1; activations 31 and "
+             "20; highest in a step 85 and 38; file for one task 12.8 and 0.1.")
 
 # %% [markdown]
 # ## Several tasks on one base
@@ -255,8 +261,9 @@ unmerge(served)
 assert all((served.state_dict()[name] == before[name]).all() for name in names)
 
 # %% [markdown]
-# So it is one or the other. Merge for a single task, to serve at the base's own cost. Leave unmerged to switch between
-# tasks, and pay $2 r / d$.
+# So it is one or the other. Merge for a single task, to serve at the base's own cost in computation. (In memory, $W_0$ is kept
+# beside the merged weight for `unmerge`; `remove(model)` from `lora_np.lora` puts plain layers back and lets it go.) Leave
+# unmerged to switch between tasks, and pay $2 r / d$.
 
 # %%
 from matplotlib.colors import to_rgba
@@ -330,8 +337,8 @@ for full, lora in scale.values():
 # %%
 for name, targets in (("full", ()), ("LoRA", ("q_proj", "v_proj"))):
     estimate = memory_budget(CONFIG, targets, r=8, batch=BATCH)
-    print(f"{name}: activations measured {memory[name]['activations'] / 1e6:.1f} MB, "
-          f"estimated {estimate.activations / 1e6:.1f} MB")
+    print(f"{name}: activations measured {megabytes(name, 'activations')} MB, "
+          f"estimated {np.ceil(estimate.activations / 1e6):.0f} MB, both rounded up")
     assert abs(estimate.activations / memory[name]["activations"] - 1) < 0.1
     assert estimate.weights == memory[name]["weights"] and estimate.optimizer == memory[name]["AdamW's m and v"]
 
