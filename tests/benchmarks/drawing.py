@@ -22,7 +22,8 @@ def save(fig, name):
     with matplotlib.rc_context(figures.STYLE):
         FigureCanvasAgg(fig)
         fig.savefig(FOLDER / f"{name}.png", dpi=150, metadata={"Software": None})
-    return f"tests/benchmarks/{name}.png"
+    print(f"figure: tests/benchmarks/{name}.png")
+    return f"{name}.png"
 
 
 def parameters(size):

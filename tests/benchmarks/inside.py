@@ -79,9 +79,9 @@ def main():
             results[f"{size}, {label}"] = shares
             report.line(f"| {size}, {label} | {1000 * plain:.3g} ms ({1000 * whole:.3g} watched) | "
                         + " | ".join(f"{share:.0%}" for share in shares.values()) + " |")
-    print(f"\nfigure: {drawing.inside(results, parts)}")
+    figure = drawing.inside(results, parts)
     if options.save:
-        report.save()
+        report.save(figure, "Shares of a step's time for three sizes, LoRA and full, by operation.")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ README = Path(__file__).with_name("README.md")
 
 
 class Report:
-    """Prints its lines as they come. save() puts them between <!-- name --> and <!-- /name --> in README.md."""
+    """Prints its lines as they come, and puts them into README.md, below a figure, where <!-- name --> says."""
 
     def __init__(self, name):
         self.name, self.lines = name, []
@@ -19,12 +19,13 @@ class Report:
         print(text, flush=True)
         self.lines.append(text)
 
-    def save(self):
+    def save(self, figure, alt):
         before, found, rest = README.read_text(encoding="utf-8").partition(f"<!-- {self.name} -->\n")
         _, end, after = rest.partition(f"<!-- /{self.name} -->")
         if not found or not end:
             raise ValueError(f"README.md: no place <!-- {self.name} --> … <!-- /{self.name} -->")
-        README.write_text(before + found + "\n" + "\n".join(self.lines) + "\n\n" + end + after, encoding="utf-8")
+        text = "\n".join(["", f"![{alt}]({figure})", "", *self.lines, "", ""])
+        README.write_text(before + found + text + end + after, encoding="utf-8")
         print(f"saved in {README}")
 
 

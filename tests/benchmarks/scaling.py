@@ -106,9 +106,9 @@ def main():
             cells = [f"{value:.2f}" for pair in pairs for value in pair] + (shares if mode == "lora" else ["", ""])
             report.line(f"| {LABELS[axis]} | {values[0]}, {values[-1]} | {label} | {' | '.join(cells)} |")
     if options.only == list(AXES):
-        print(f"\nfigure: {drawing.scaling(results, AXES, LABELS)}")
-    if options.save:
-        report.save()
+        figure = drawing.scaling(results, AXES, LABELS)
+        if options.save:
+            report.save(figure, "Time and memory of a LoRA and a full step, by width, context, batch, rank and layers.")
 
 
 if __name__ == "__main__":
