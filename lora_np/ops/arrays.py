@@ -14,6 +14,7 @@ def matmul(a, b):
 
     a: (..., m, n) or (n,). b: (..., n, p) or (n,). Gives (..., m, p), less the axis that a vector lacks.
     Raises ValueError where the inner sizes differ.
+    One inf or nan reaches its whole row or column of the result; 0 times inf is nan.
 
     y = a @ b
     da = g @ b.T
@@ -58,6 +59,8 @@ def _product_advice(x, y):
 def sum(a, axis=None, keepdims=False):
     """Sum over all elements, over one axis (negative counts from the end) or over a tuple of axes.
 
+    A sum beyond the range is inf; nan stays nan.
+
     y = sum(a, axis)
     da = g, repeated along the axes that were summed
     """
@@ -71,6 +74,8 @@ def sum(a, axis=None, keepdims=False):
 @operation
 def mean(a, axis=None, keepdims=False):
     """Mean over all elements, one axis or a tuple of axes. Raises ValueError over no elements.
+
+    inf where the sum is beyond the range, even if the mean is not; nan stays nan.
 
     y = sum(a, axis) / n
     da = g / n, repeated along the axes that were averaged
@@ -88,6 +93,8 @@ def mean(a, axis=None, keepdims=False):
 @operation
 def max(a, axis=None, keepdims=False):
     """Largest element, over all, one axis or a tuple of axes. Elements that tie share the gradient evenly.
+
+    One nan among the elements makes value and gradient nan.
 
     y = max(a, axis)
     da = g * (a == y) / sum(a == y)
@@ -133,6 +140,8 @@ def _kept(g, axes, shape):
 def reshape(a, *shape):
     """The same elements in another shape, in row-major order; one size may be -1.
 
+    All elements stay unchanged, inf and nan too.
+
     y = reshape(a, shape)
     da = reshape(g, a.shape)
     """
@@ -154,6 +163,8 @@ def reshape(a, *shape):
 def transpose(a, *axes):
     """The axes in another order: axis i of the result is axis axes[i] of a. Without axes: reversed.
 
+    All elements stay unchanged, inf and nan too.
+
     y = transpose(a, axes)
     da = transpose(g, inverse(axes))
     """
@@ -171,6 +182,7 @@ def getitem(a, index):
     """a[index], with slices, integers, integer arrays, boolean masks, None and Ellipsis, as in NumPy.
 
     An element that was taken twice gets both gradients.
+    All elements stay unchanged, inf and nan too.
 
     y = a[index]
     da = zeros, with g added at index
@@ -205,6 +217,8 @@ def _picked(part):
 @operation
 def concatenate(tensors, axis=0):
     """Join along an axis that exists. All other sizes must be equal.
+
+    All elements stay unchanged, inf and nan too.
 
     y = concatenate(tensors, axis)
     dtensors = split(g, axis)

@@ -10,7 +10,7 @@ from ..tensor import node, operation
 from .layers import floating, indices
 
 
-def _shifted(name, x, axis):
+def _shifted(name, x, axis, refused=np.isinf):
     """x, less its largest element along the axis where exp could overflow without; softmax does not change."""
     if not isinstance(axis, (int, np.integer)):
         raise TypeError(f"{name}: axis must be one integer, got {axis!r}")
@@ -19,7 +19,7 @@ def _shifted(name, x, axis):
     if max(x.max(initial=0), -x.min(initial=0)) < 30:  # no exp overflows, and no row of them vanishes
         return x
     top = x.max(axis=axis, keepdims=True)
-    if np.isinf(top).any():
+    if refused(top).any():
         raise ValueError(f"{name}: a row is all -inf (everything is masked) or holds +inf, so it has no softmax; "
                          "leave each row something finite")
     return x - top
@@ -44,6 +44,8 @@ def softmax(a, axis=-1):
 def log_softmax(a, axis=-1):
     """log(softmax(a)), without the detour that would lose small probabilities. Raises as softmax does.
 
+    An element of -inf stays -inf, and nan makes its row nan.
+
     y = a - log(sum(exp(a), axis))
     da = g - exp(y) * sum(g, axis)
     """
@@ -59,6 +61,7 @@ def cross_entropy(logits, targets):
 
     logits: (..., V). targets: integers (...), in 0 .. V-1. Gives a scalar.
     Raises ValueError where the shapes do not match, IndexError for a class outside the range.
+    A target of -inf gives inf; +inf or nan among the logits give nan.
 
     y = mean(-log_softmax(logits)[targets])
     dlogits = g * (softmax(logits) - onehot(targets)) / n
@@ -70,7 +73,7 @@ def cross_entropy(logits, targets):
     V = logits.shape[-1]
     targets = indices("cross_entropy", targets, V).ravel()
     n = len(targets)
-    scores = _shifted("cross_entropy", logits.data.reshape(n, V), -1)
+    scores = _shifted("cross_entropy", logits.data.reshape(n, V), -1, np.isneginf)
     E = np.exp(scores)
     total = E @ np.ones(V, E.dtype)  # (n,): a product with ones sums rows several times faster than .sum(-1)
     rows, shape = np.arange(n), logits.shape
@@ -97,6 +100,7 @@ def causal_attention(q, k, v):
 
     q: (..., T, c). k, v: (..., S, c) with S >= T; the queries are the last T of S positions. Gives (..., T, c).
     mask is 0 where a query may look (at itself and before), and -inf elsewhere.
+    Scores of any finite size are safe; one that is inf or nan makes its row nan.
 
     P = softmax(q @ k.T / sqrt(c) + mask)
     y = P @ v

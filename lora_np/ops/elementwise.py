@@ -29,6 +29,8 @@ def _broadcast(name, function, *arrays):
 def add(a, b):
     """Sum, with broadcasting.
 
+    Overflow gives inf, inf - inf nan; nan stays nan.
+
     y = a + b
     da = g
     db = g
@@ -41,6 +43,8 @@ def add(a, b):
 def sub(a, b):
     """Difference, with broadcasting.
 
+    Overflow gives inf, inf - inf nan; nan stays nan.
+
     y = a - b
     da = g
     db = -g
@@ -52,6 +56,8 @@ def sub(a, b):
 @operation
 def mul(a, b):
     """Product, elementwise with broadcasting.
+
+    Overflow gives inf; underflow a subnormal number, then 0; 0 times inf is nan.
 
     y = a * b
     da = g * b
@@ -84,6 +90,8 @@ def div(a, b):
 def neg(a):
     """Minus a.
 
+    inf and nan keep their size.
+
     y = -a
     da = -g
     """
@@ -96,6 +104,7 @@ def pow(a, b):
     """Power, with broadcasting. b is a number or a Tensor; only where a >= 0 has b a gradient.
 
     At the edges: a ** 0 has slope 0 in a, also at a = 0; and 0 ** b has slope 0 in b.
+    0 to a negative power is inf, a negative number to a fraction nan.
 
     y = a ** b
     da = g * b * a ** (b - 1)
@@ -118,6 +127,8 @@ def pow(a, b):
 @operation
 def exp(a):
     """Exponential. Overflows to inf above 709 in float64, 88 in float32.
+
+    Underflows to 0 below -745 in float64, -103 in float32; inf and nan stay.
 
     y = exp(a)
     da = g * y
@@ -143,6 +154,8 @@ def log(a):
 def sqrt(a):
     """Square root. The slope at 0 is inf.
 
+    A negative number gives nan.
+
     y = sqrt(a)
     da = g / (2 * y)
     """
@@ -154,6 +167,8 @@ def sqrt(a):
 @operation
 def tanh(a):
     """Hyperbolic tangent.
+
+    Saturates at -1 and 1, with gradient 0 beyond about 19 in float64, 9 in float32; nan stays nan.
 
     y = tanh(a)
     da = g * (1 - y**2)
@@ -167,6 +182,8 @@ def tanh(a):
 def relu(a):
     """Rectified linear unit; its slope at 0 is taken as 0.
 
+    nan stays nan, with gradient 0.
+
     y = maximum(a, 0)
     da = g * (a > 0)
     """
@@ -178,6 +195,8 @@ def relu(a):
 @operation
 def gelu(a):
     """Gaussian error linear unit, in the tanh form that GPT-2 uses (Hendrycks and Gimpel 2016, section 2).
+
+    -inf gives nan, and beyond 1e154 (1e19 in float32) so does the gradient: a**2 overflows.
 
     t = tanh(sqrt(2 / pi) * (a + 0.044715 * a**3))
     y = a / 2 * (1 + t)

@@ -32,6 +32,7 @@ def linear(x, weight, bias=None):
     x: (..., k). weight: (d, k). bias: (d,), or any shape that broadcasts to the result (..., d). In the formulas x
     and g are matrices of rows; dbias is g summed over them, which backward does.
     Raises ValueError where k or d do not match.
+    One inf or nan in a row of x reaches that whole row of the result, and no other row.
 
     y = x @ weight.T + bias
     dx = g @ weight
@@ -65,6 +66,7 @@ def embedding(weight, ids):
     """Rows of a table. ids are integers and have no gradient; a row taken twice gets both gradients.
 
     weight: (V, d). ids: (...) in 0 .. V-1. Gives (..., d). Raises IndexError outside that range.
+    Rows stay unchanged, inf and nan too.
 
     y = weight[ids]
     dweight = zeros, with g added at row ids
@@ -92,6 +94,8 @@ def layer_norm(x, weight, bias, eps=1e-5):
     """Layer normalisation over the last axis (Ba et al. 2016): mean 0 and variance 1, then scale and shift.
 
     x: (..., d). weight, bias: (d,). The variance is the biased one: divided by d, not d - 1.
+    A row of equal numbers gives the bias (eps keeps it finite), one with inf or nan gives nan. Beyond 1e154 (1e19 in
+    float32) the variance overflows, and the row gives the bias.
 
     std = sqrt(var(x) + eps)
     xhat = (x - mean(x)) / std
@@ -137,6 +141,7 @@ def dropout(x, p, rng):
     """Set each element to 0 with probability p and scale the others by 1 / (1 - p), so that the mean stays.
 
     p: in [0, 1). rng: an np.random.Generator. mask holds 0 or 1 / (1 - p).
+    An inf that is set to 0 becomes nan; nan stays nan.
 
     y = x * mask
     dx = g * mask
