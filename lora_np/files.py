@@ -3,7 +3,7 @@
 import json
 import os
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -29,7 +29,8 @@ def replacing(folder):
             os.replace(file.name, folder / name)
     finally:
         for file in files.values():
-            file.close()
+            with suppress(OSError):  # on a full disk closing fails too, as there is still something to write
+                file.close()
             Path(file.name).unlink(missing_ok=True)
 
 

@@ -87,7 +87,7 @@ FAULTS = [
     ("ops/layers.py", ">= p).astype(x.dtype)", ">= 1 - p).astype(x.dtype)", "ops"),
     # softmax, its loss, attention
     ("ops/attention.py", "return x - top", "return x", "fused"),
-    ("ops/attention.py", "    if np.isinf(top).any():", "    if False:", "ops"),
+    ("ops/attention.py", "    if refused(top).any():", "    if False:", "ops"),
     ("ops/attention.py", "y * (g - (g * y).sum(axis=axis, keepdims=True))",
      "y * (g - g.sum(axis=axis, keepdims=True))", "ops"),
     ("ops/attention.py", "g - np.exp(y) * g.sum(axis=axis, keepdims=True)",
@@ -112,7 +112,7 @@ FAULTS = [
     ("transformer.py", "ops.relu(self.fc1(", "ops.gelu(self.fc1(", "transformer"),
     ("transformer.py", "np.arange(start, stop)", "np.arange(stop - start)", "transformer"),
     ("transformer.py", "logits / temperature + rng", "logits + rng", "transformer"),
-    ("transformer.py", "out[:, -(context + 1) // 2:]", "out[:, -context:]", "transformer"),
+    ("transformer.py", "out[:, -((context + 1) // 2):]", "out[:, -context:]", "transformer"),
     ("transformer.py", "for kept in cache] != self.layers:", "for kept in cache] == 0:", "bad_input"),
     ("transformer.py", "    finally:\n        model.train(was_training)", "    finally:\n        pass", "transformer"),
     # LoRA
