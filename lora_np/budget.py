@@ -116,8 +116,8 @@ def activations_per_token(config, targets, r, T, size):
     block = size * (
         2 * d  # the normalised input of either LayerNorm
         + 4 * d + heads * (T + 1)  # attention: q, k, v, its output, and the weights of T positions in each head
-        + d * trained("q_proj", "k_proj", "v_proj") + d * trained("out_proj") + d * trained("fc1")
-        + hidden * trained("fc2")  # the inputs of what is trained
+        + d * trained("q_proj", "k_proj", "v_proj") + d * trained("fc1")
+        + hidden * trained("fc2")  # the inputs of what is trained; that of out_proj is attention's output
         + r * len(targets)  # A x, the input of B
     ) + hidden  # which hidden units were positive: a byte each
     return config.n_layers * block + size * (d * (1 + full) + config.vocab_size)  # last LayerNorm, softmax
