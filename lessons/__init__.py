@@ -12,5 +12,11 @@ def stopped(*_):
     sys.exit(130)
 
 
-if sys.argv[0] == "-m":  # python -m lessons: from here on, so that it holds while NumPy is imported, too
-    signal.signal(signal.SIGINT, stopped)
+def stopped_at_once(*_):
+    """Ctrl-C while modules are imported, some of which would make an ImportError of it."""
+    os.write(2, b"\nstopped\n")
+    os._exit(130)
+
+
+if sys.argv[0] == "-m":  # python -m lessons, which imports this before all else
+    signal.signal(signal.SIGINT, stopped_at_once)

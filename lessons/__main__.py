@@ -1,6 +1,7 @@
 """python -m lessons: run the course, make pages of it, check exercises, and grade those of a class."""
 
 import argparse
+import signal
 import sys
 import textwrap
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from lora_np import terminal
 
+from . import stopped
 from .course import bases, feedback, grading, judge, progress, runner, scripts, tasks
 
 ROOT = tasks.LESSONS.parent
@@ -235,6 +237,7 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, stopped)
     try:
         terminal.run("python -m lessons", main)
     finally:

@@ -69,7 +69,7 @@ def sqrt(a):
 
 
 def tanh(a):
-    return Dual(np.tanh(a.value), a.slope / np.cosh(a.value) ** 2)
+    return Dual(np.tanh(a.value), a.slope * (1 - np.tanh(a.value)) * (1 + np.tanh(a.value)))
 
 
 def relu(a):

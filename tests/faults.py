@@ -258,7 +258,7 @@ def interrupted_lessons(n=30, seed=0, lessons=("01", "04", "09", "10")):
         for _ in range(n):
             process = subprocess.Popen([sys.executable, "-m", "lessons", rng.choice(lessons)], cwd=copy, env=clean,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            time.sleep(rng.uniform(0.1, 3))  # before, Python itself is starting
+            time.sleep(rng.uniform(0.1, 1.5))  # before, Python itself is starting
             process.send_signal(signal.SIGINT)
             text = process.communicate(timeout=60)[1].decode()
             codes.append(process.returncode)

@@ -139,11 +139,11 @@ def losses(dtype, adapt):
 
 @pytest.mark.parametrize("adapt", [False, True], ids=["all parameters", "LoRA"])
 def test_float32_training_follows_float64_over_200_steps(adapt):
-    """Bound: 2% of the loss at each step. Rounding errors grow as they are trained on."""
+    """Bound: a thousandth of the loss at each step, 1% of the weights at the end."""
     (single, w), (double, v) = losses(np.float32, adapt), losses(np.float64, adapt)
     assert double[-1] < double[0]
-    assert np.abs(single / double - 1).max() < 0.02
-    assert np.linalg.norm(w - v) < 0.02 * np.linalg.norm(v)
+    assert np.abs(single / double - 1).max() < 1e-3
+    assert np.linalg.norm(w - v) < 0.01 * np.linalg.norm(v)
     assert not np.array_equal(single, double)
 
 
