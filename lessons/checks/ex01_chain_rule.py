@@ -107,11 +107,12 @@ TASKS = (
         backward, "gradients",
         checks=(Check("a chain", graph("ux vu Lv")),
                 Check("a value used twice", graph("ux vx Lu Lv")),
-                Check("an early value that is used again late", graph("ua ub vu va Lv Lu"))),
+                Check("a last result named y, and an early value that is used again late",
+                      graph("ua ub vu va yv yu"))),
         hints=("When may the gradient of a result be passed on to its operand? In which order do you have to go, for "
                "it to "
                "be complete by then?",
-               "Start with {L: 1}. From the last step to the first: add gradient of the result x slope to the "
+               "Start with {the last result: 1}. From the last step to the first: add gradient of the result x slope to the "
                "operand's.",
                "gradients[operand] = gradients.get(operand, 0.0) + ____ * ____"),
         misconceptions=(

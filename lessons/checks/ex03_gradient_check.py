@@ -45,9 +45,16 @@ def errors(rng):
 
 
 def with_zeros(rng):
+    """One entry is 0 in both; the worst is negative in both."""
     a, n = errors(rng)
     a[0, 0] = n[0, 0] = 0
+    n[2, 1] = -abs(n[2, 1])
+    a[2, 1] = 0.8 * n[2, 1]
     return a, n
+
+
+def all_zeros(rng):
+    return (v := np.zeros(rng.integers(3, 9)), v.copy())
 
 
 def sines(*steps):
@@ -122,8 +129,8 @@ TASKS = (
     Task(
         relative_error, "the error",
         checks=(Check("entries of several sizes and signs", errors),
-                Check("an entry where both are 0", with_zeros),
-                Check("equal gradients", lambda rng: (v := rng.normal(size=5), v.copy()))),
+                Check("an entry where both are 0; the worst is below 0 in both", with_zeros),
+                Check("all entries 0 in both", all_zeros)),
         hints=("Is 0.001 a large error? For which gradient? And may one wrong entry among a million be averaged away?",
                "In each entry |a - n| / max(|a|, |n|), or 0 where both are 0; then the largest.",
                "size = np.maximum(____, ____); return float((np.abs(a - n) / np.where(size > 0, size, ____)).max())"),
@@ -146,6 +153,17 @@ TASKS = (
                 "zero-divided-by-zero", lambda a, n: float((np.abs(a - n) / np.maximum(np.abs(a), np.abs(n))).max()),
                 "Where both are 0 they agree; 0 / 0 gives nan, which then hides all else.",
                 "compare a = [0, 1] with n = [0, 2]."),
+            Misconception(
+                "sign-left-in-the-denominator", lambda a, n: float(np.max(
+                    np.abs(a - n) / np.where((s := np.maximum(a, n)) == 0, 1, s))),
+                "Sizes are compared, so signs go below the line too: max(|a|, |n|). Otherwise the error of an entry "
+                "below 0 is negative and never the largest.",
+                "compare a = [-1] with n = [-2]: 0.5."),
+            Misconception(
+                "nan-skipped", lambda a, n: float(np.nanmax(np.abs(a - n) / np.maximum(np.abs(a), np.abs(n)))
+                                                  if np.any(a) or np.any(n) else np.nan),
+                "np.nanmax skips 0 / 0, but where every entry is 0 in both nothing is left; the error is then 0.",
+                "compare a = [0, 0] with n = [0, 0]."),
             Misconception(
                 "divided-by-the-sum", lambda a, n: float(np.max(
                     np.abs(a - n) / np.where((s := np.abs(a) + np.abs(n)) > 0, s, 1))),

@@ -55,6 +55,11 @@ def unsafe(S):
     return E / E.sum(axis=-1, keepdims=True)
 
 
+def largest_of_all(S):
+    E = np.exp(S - S.max())
+    return E / E.sum(axis=-1, keepdims=True)
+
+
 def weights(scale=lambda T, c: c ** 0.5, mask=causal_mask, axis=-1, scores=lambda q, k: q @ k.T):
     """attention_weights with one thing wrong."""
     return lambda q, k: over(axis)(scores(q, k) / scale(*q.shape) + mask(len(q)))
@@ -64,7 +69,8 @@ TASKS = (
     Task(
         softmax, "the result",
         checks=(Check("scores (4, 3)", scores((4, 3))),
-                Check("scores near 1000, whose exponentials are too large for a float", scores((3, 5), 1000)),
+                Check("rows near 1000, 0 and -1000: exponentials too large and too small for a float",
+                      scores((3, 5), np.array([[1000], [0], [-1000]]))),
                 Check("a stack of score matrices (2, 3, 4)", scores((2, 3, 4))),
                 Check("some scores of -inf", scores((4, 5), hidden=True))),
         hints=("Which axis has to sum to 1? And what happens to the result if the same number is taken from all scores "
@@ -87,6 +93,20 @@ TASKS = (
                 "exp(1000) is infinite, and inf / inf is nan; taking the row's largest score off first changes nothing "
                 "else.",
                 "print np.exp(1000.0), and np.exp(0.0)."),
+            Misconception(
+                "maximum-of-everything-and-not-of-each-row", largest_of_all,
+                "The largest of the whole matrix leaves rows far below it with exponentials of 0, and 0 / 0 is nan: "
+                "take the largest of each row off that row, with axis=-1 and keepdims=True.",
+                "print np.exp(S - S.max()) for S = [[0, 1], [1000, 1000]]."),
+            Misconception(
+                "softmax-over-axis-0", over(0),
+                "Queries go down and keys across: each row must sum to 1, so the sum goes over the last axis, axis=-1.",
+                "print the sums of your result over axis -1 and over axis 0."),
+            Misconception(
+                "divided-by-the-sum-over-axis-0",
+                lambda S: (E := np.exp(S - S.max(axis=-1, keepdims=True))) / E.sum(axis=0, keepdims=True),
+                "Each row must sum to 1: the sum goes over the last axis, axis=-1, as the maximum does.",
+                "print the sums of your result over axis -1 and over axis 0."),
             Misconception(
                 "divided-by-the-sum-of-everything",
                 lambda S: (E := np.exp(S - S.max(axis=-1, keepdims=True))) / E.sum(),

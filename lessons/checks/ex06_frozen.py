@@ -58,6 +58,12 @@ def chosen(trains, count=lambda parameters, trained: sum(parameters[name].size f
     return wrong
 
 
+def replaced(parameters, trained):
+    for name, t in parameters.items():
+        parameters[name] = Tensor(t.data, requires_grad=name in trained)
+    return sum(parameters[name].size for name in trained)
+
+
 def never_thawed(parameters, trained):
     for name, t in parameters.items():
         if name not in trained:
@@ -82,6 +88,11 @@ TASKS = (
             Misconception(
                 "frozen-blocks-the-gradient", lambda W0, g: np.zeros((len(g), W0.shape[1])),
                 "Freezing leaves out dL/dW0 and nothing else; x still moves the loss, through W0.",
+                "move one entry of x by 1e-6 and see how x @ W0.T changes."),
+            Misconception(
+                "no-gradient-behind-a-frozen-layer", lambda W0, g: None,
+                "Freezing leaves out dL/dW0 and nothing else; x still moves the loss, through W0. (If you do compute "
+                "dx, a return is missing.)",
                 "move one entry of x by 1e-6 and see how x @ W0.T changes."),
             Misconception(
                 "gradient-passed-on-unchanged", lambda W0, g: g,
@@ -153,6 +164,11 @@ TASKS = (
                 "never-thawed", never_thawed,
                 "A parameter of the list that was frozen before has to be set to True.",
                 "freeze a model completely, then call yours and look at requires_grad."),
+            Misconception(
+                "tensors-replaced", replaced,
+                "The model holds the Tensors that were in the dict; new ones in their places change nothing in it. Set "
+                "requires_grad of the Tensors themselves.",
+                "keep t = parameters[name] from before the call, and print t.requires_grad after it."),
             Misconception(
                 "tensors-counted", chosen(right_choice, lambda parameters, trained: len(trained)),
                 "The count is of numbers: a weight of 6 x 4 holds 24.",

@@ -14,8 +14,8 @@ def gpt(layers):
 
 def adapted(paths, targets):
     found = [path for path in paths if any(("." + path).endswith("." + target) for target in targets)]
-    if {path.rpartition(".")[2] for path in found} != set(targets):
-        raise ValueError("a target matches nothing")
+    if missing := sorted(set(targets) - {path.rpartition(".")[2] for path in found}):
+        raise ValueError(f"{missing} matches nothing")
     return found
 
 
@@ -63,7 +63,7 @@ def matching(fits, strict=True):
     def wrong(paths, targets):
         found = [path for path in paths if any(fits(path, target) for target in targets)]
         if strict and not all(any(fits(path, target) for path in paths) for target in targets):
-            raise ValueError("a target matches nothing")
+            raise ValueError(f"one of {targets} matches nothing")
         return found
     return wrong
 
@@ -100,9 +100,9 @@ TASKS = (
         checks=(Check("q_proj and v_proj", model_paths(("q_proj", "v_proj"))),
                 Check("the two layers of the MLP", model_paths(("fc1", "fc2"))),
                 Check("v_proj where q, k and v are one layer, qkv_proj: an error", model_paths(("v_proj",), True),
-                      raises=True),
+                      raises=True, says=lambda paths, targets: "v_proj"),
                 Check("one name that exists and one that does not: an error", model_paths(("q_proj", "qproj")),
-                      raises=True)),
+                      raises=True, says=lambda paths, targets: "qproj")),
         hints=("Which part of a path has to be equal to the target: some of its letters, its end, or the whole last "
                "part? "
                "What if no path has it?",

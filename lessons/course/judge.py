@@ -137,7 +137,9 @@ def _problem(task, i, seed, outcome):
         if outcome.error["type"] == "NotImplementedError":
             return {**problem, "fact": "not started"}
         if right.error and right.error["type"] == outcome.error["type"]:
-            return None
+            named = check.says(*arguments) if check.says else ""
+            return None if named in outcome.error["text"] else {
+                **problem, "fact": f"it raises {right.error['type']}, but its text does not name {named}"}
         return {**problem, "fact": _raised(outcome.error, right), "trace": outcome.error.get("trace", "")}
     value = outcome.value
     if right.error:

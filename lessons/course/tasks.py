@@ -28,6 +28,7 @@ class Check:
     properties: (result, *arguments) -> {name: value} to compare, where more than one result is right.
     parts: (result, *arguments) -> {name: array} in which a wrong result may be easier to describe.
     exact: bit for bit. raises: the right thing to do here is to raise an error, of the type that the reference raises.
+    says: arguments -> what the text of that error has to contain.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Check:
     parts: Callable | None = None
     exact: bool = False
     raises: bool = False
+    says: Callable | None = None
 
     def arguments(self, seed):
         """Fresh arguments; the same for the same seed."""
@@ -44,8 +46,10 @@ class Check:
 
     def perform(self, function, arguments):
         """Call a function as this check does; returns what is to be compared."""
+        # What the caller holds is observed, whatever a list or dict is filled with.
+        held = [a.copy() if type(a) in (list, dict) else a for a in arguments] if self.observe else []
         returned = function(*arguments)
-        return self.observe(returned, *arguments) if self.observe else returned
+        return self.observe(returned, *held) if self.observe else returned
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ def backward(steps):
     """{name: dL/d(name)} for every name in a graph, the last result L itself included.
 
     steps: a list of (result, operand, slope), in the order of the computation; slope is d(result)/d(operand).
-    L is the result of the last step. An operand that is used several times has several steps.
+    L is the result of the last step, whatever its name. An operand that is used several times has several steps.
 
     Example: backward([("u", "x", 3.0), ("L", "u", 2.0)]) is {"L": 1.0, "u": 2.0, "x": 6.0}.
     """
