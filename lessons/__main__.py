@@ -97,20 +97,25 @@ def hint(options):
     if verdict.status == "pass":
         print(f"{exercise.number} {exercise.title}: done, there is nothing left to hint at")
         return
-    wanted = verdict.first.name if verdict.first else None  # None: the file does not run yet
-    task = next((t for t in exercise.tasks if t.name == wanted), exercise.tasks[0])
+    if not verdict.first:  # no hint on LoRA is used up by a file that does not run
+        print(f"{exercise.number} {exercise.title}: the file does not run to its end yet, so no hint is given\n\n"
+              f"    {feedback.headline(verdict)}")
+        if verdict.status == "missing":
+            print(f"\nThe exercise to start from: python -m lessons reset {exercise.number}")
+        return
+    task = next(t for t in exercise.tasks if t.name == verdict.first.name)
     number, text = progress.next_hint(exercise, task)
     print(f"{exercise.number} {task.name}, hint {number} of {progress.RUNGS}:\n")
     print(textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    ") + "\n")
-    if not verdict.first:
-        print(f"First, though: {feedback.headline(verdict)}")
 
 
 def reset(options):
     for exercise in _exercises(options.numbers):
+        missing = not exercise.file.exists()
         backup = progress.reset(exercise)
         print(f"{_shown(exercise.file)} is the stub again; " + (
-            f"yours is kept in {_shown(backup)}" if backup else "it was the stub before, too"))
+            f"yours is kept in {_shown(backup)}" if backup else
+            "there was no such file" if missing else "it was the stub before, too"))
 
 
 def next_(options):

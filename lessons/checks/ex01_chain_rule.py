@@ -61,7 +61,8 @@ TASKS = (
                 "raise b by 0.001 and see by how much L grows."),
             Misconception(
                 "own-factor-taken", lambda x, w, b, t: ((e := 2 * (x * w + b - t)) * x, e * w, e),
-                "The slope of x w in x is the other factor, w.",
+                "The slope of x w in x is the other factor, w. Or are two results exchanged? The order is dL/dx, "
+                "dL/dw, dL/db.",
                 "let w be 0: then x has no influence on L, and dL/dx must be 0."),
             Misconception(
                 "bias-has-no-slope", lambda x, w, b, t: ((e := 2 * (x * w + b - t)) * w, e * x, 0.0),
@@ -112,8 +113,8 @@ TASKS = (
         hints=("When may the gradient of a result be passed on to its operand? In which order do you have to go, for "
                "it to "
                "be complete by then?",
-               "Start with {the last result: 1}. From the last step to the first: add gradient of the result x slope to the "
-               "operand's.",
+               "Start with {the last result: 1}. From the last step to the first: add gradient of the result x slope "
+               "to the operand's.",
                "gradients[operand] = gradients.get(operand, 0.0) + ____ * ____"),
         misconceptions=(
             Misconception(

@@ -63,23 +63,27 @@ TASKS = (
                "return G @ ____, ____ @ G"),
         misconceptions=(
             Misconception(
-                "w-not-transposed", lambda X, W, G: (G @ W, X.T @ G),
+                "W-not-transposed", lambda X, W, G: (G @ W, X.T @ G),
                 "The sum in dX runs over the columns of W, so W is transposed: dX = G W^T.",
                 "write both as np.einsum('ij,kj->ik', G, W), and read off which index is summed."),
             Misconception(
-                "x-not-transposed", lambda X, W, G: (G @ W.T, X @ G),
+                "X-not-transposed", lambda X, W, G: (G @ W.T, X @ G),
                 "The sum in dW runs over the rows of X, so X is transposed: dW = X^T G.",
                 "write it as np.einsum('ik,ij->kj', X, G), and read off which index is summed."),
             Misconception(
-                "factors-exchanged-in-dx", lambda X, W, G: (W @ G, X.T @ G),
+                "no-factor-transposed", lambda X, W, G: (G @ W, X @ G),
+                "The shapes must fit: dX = G W^T is (n, m) times (m, k), and dW = X^T G is (k, n) times (n, m).",
+                "write the shapes of X, W and G under each product."),
+            Misconception(
+                "factors-exchanged-in-dX", lambda X, W, G: (W @ G, X.T @ G),
                 "dX = G W^T: each row of dX belongs to a row of G, so G stands on the left.",
                 "change one row of G: only that row of dX may move."),
             Misconception(
-                "dw-transposed", lambda X, W, G: (G @ W.T, G.T @ X),
+                "dW-transposed", lambda X, W, G: (G @ W.T, G.T @ X),
                 "A gradient has the shape of what it belongs to: dW = X^T G is (k, m), like W.",
                 "print W.shape beside the shape of your dW."),
             Misconception(
-                "dx-transposed", lambda X, W, G: (W @ G.T, X.T @ G),
+                "dX-transposed", lambda X, W, G: (W @ G.T, X.T @ G),
                 "A gradient has the shape of what it belongs to: dX = G W^T is (n, k), like X.",
                 "print X.shape beside the shape of your dX."),
             Misconception(

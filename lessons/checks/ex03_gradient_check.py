@@ -57,9 +57,10 @@ def all_zeros(rng):
     return (v := np.zeros(rng.integers(3, 9)), v.copy())
 
 
-def sines(*steps):
+def sines(*steps, sign=1):
+    """sign: -1 makes the error of large steps positive, so that the smallest signed error is not the largest step."""
     def draw(rng):
-        c, x = float(rng.uniform(1, 3)), float(rng.uniform(0.5, 1.2))
+        c, x = sign * float(rng.uniform(1, 3)), float(rng.uniform(0.5, 1.2))
 
         def f(v):
             """c sin(v)"""
@@ -172,9 +173,9 @@ TASKS = (
         )),
     Task(
         best_step, "the step",
-        checks=(Check("steps from 0.1 to 1e-13", sines(1e-1, 1e-3, 1e-5, 1e-9, 1e-13)),
-                Check("large steps only", sines(1e-1, 1e-2, 1e-3)),
-                Check("tiny steps only", sines(1e-9, 1e-11, 1e-13))),
+        checks=(Check("steps from 0.1 to 1e-13", sines(1e-1, 1e-3, 1e-5, 1e-9, 1e-13), exact=True),
+                Check("large steps only", sines(1e-1, 1e-2, 1e-3, sign=-1), exact=True),
+                Check("tiny steps only", sines(1e-9, 1e-11, 1e-13), exact=True)),
         hints=("Why could a smaller step be worse? Do not decide by thinking: measure the error at each step.",
                "error(h) = |(f(x + h) - f(x - h)) / (2 h) - slope|; take the h whose error is smallest.",
                "return min(steps, key=lambda h: abs(____ - slope))"),
@@ -187,6 +188,17 @@ TASKS = (
                 "largest-step-is-best", lambda f, slope, x, steps: max(steps),
                 "A large step measures across the curve and not along it; its error falls with h^2 at first.",
                 "print the error at h = 0.1 and at h = 0.001."),
+            Misconception(
+                "one-sided-difference-measured", lambda f, slope, x, steps: min(
+                    steps, key=lambda h: abs((f(x + h) - f(x)) / h - slope)),
+                "f(x) is only at one side of the step: the error of a central difference, from x - h to x + h, falls "
+                "with h^2 and not with h, so that its best step is larger.",
+                "print the errors of both at h = 1e-5."),
+            Misconception(
+                "sign-kept-in-the-smallest-error", lambda f, slope, x, steps: min(
+                    steps, key=lambda h: (f(x + h) - f(x - h)) / (2 * h) - slope),
+                "The sign of the error is kept, so the most negative one wins: compare the sizes, abs(...).",
+                "print the errors at all steps, with their signs."),
             Misconception(
                 "smallest-error-returned", lambda f, slope, x, steps: min(
                     abs((f(x + h) - f(x - h)) / (2 * h) - slope) for h in steps),

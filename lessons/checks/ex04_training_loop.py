@@ -106,6 +106,11 @@ TASKS = (
                 "The gradient points uphill; subtracting it goes down.",
                 "minimise p^2 from p = 1: after a step p should be closer to 0."),
             Misconception(
+                "no-parameter-moved", lambda parameters, lr: None,
+                "After p = p - lr * p.grad the name p means something new, and the parameter is where it was: assign "
+                "to p.data.",
+                "print parameters[0].data before and after the call."),
+            Misconception(
                 "learning-rate-left-out", moved(lambda p, g, lr: p - g),
                 "The step is lr times the gradient; lr says how far to trust the slope.",
                 "minimise p^2 from p = 1 without lr: it jumps to -1 and back for ever."),
@@ -137,9 +142,10 @@ TASKS = (
                 "backward adds to the gradients that are there, so each step follows the sum of all earlier ones too.",
                 "print p.grad after each backward: as the loss falls, it should shrink."),
             Misconception(
-                "cleared-after-backward", loop(clear="late"),
-                "Clearing between backward and the step throws away what backward just found: nothing moves.",
-                "print p.grad right before the step."),
+                "no-gradient-at-the-step", loop(clear="late"),
+                "Nothing moved. Is backward called, are gradients cleared only before it, and is the new array given "
+                "to p.data?",
+                "print p.grad right before the step, and p.data right after it."),
             Misconception(
                 "loss-noted-after-the-step", loop(record="after"),
                 "The loss that belongs to a step is the one whose gradient it follows, from before it.",

@@ -167,7 +167,7 @@ TASKS = (
                 "Scores are divided by sqrt(c): a sum of c random products has a size of about sqrt(c), not c.",
                 "measure (q @ k.T).std() for c = 4 and for c = 400."),
             Misconception(
-                "divided-by-the-root-of-t", weights(scale=lambda T, c: T ** 0.5),
+                "divided-by-the-root-of-T", weights(scale=lambda T, c: T ** 0.5),
                 "c is the number of columns of q, what the products are summed over; T is the number of positions.",
                 "print q.shape."),
             Misconception(

@@ -99,7 +99,7 @@ TASKS = (
                 "A frozen layer still multiplies by W0, so what comes back is multiplied by W0 too.",
                 "let W0 be 10 times the identity: h moves ten times as far as x."),
             Misconception(
-                "w0-transposed-going-back", lambda W0, g: g @ W0.T,
+                "W0-transposed-going-back", lambda W0, g: g @ W0.T,
                 "Forward is x @ W0.T, so going back it is g @ W0: the transpose is undone.",
                 "write the shapes: g is (n, d), and dx must be (n, k)."),
             Misconception(
@@ -134,7 +134,7 @@ TASKS = (
                 "This is dL/dW0, the one gradient that freezing leaves out.",
                 "print its shape beside W1.shape."),
             Misconception(
-                "dw1-transposed", lambda x, W1, W0, g: x.T @ (g @ W0 * (x @ W1.T > 0)),
+                "dW1-transposed", lambda x, W1, W0, g: x.T @ (g @ W0 * (x @ W1.T > 0)),
                 "A gradient has the shape of what it belongs to: dW1 is (m, k).",
                 "print its shape beside W1.shape."),
         )),

@@ -72,7 +72,11 @@ TASKS = (
                 "s falls from first to last: the largest terms come first.",
                 "print s, and np.linalg.norm(D - B @ A) for both ends."),
             Misconception(
-                "vt-taken-for-v", lambda D, r: ((u := svd(D))[0][:, :r] * u[1][:r], u[2][:, :r].T),
+                "B-and-A-in-the-other-order", lambda D, r: ((u := svd(D))[2][:r], u[0][:, :r] * u[1][:r]),
+                "The two are exchanged: B, (d, r), comes first, then A, (r, k), as in B A.",
+                "print the shape of each part of your result."),
+            Misconception(
+                "Vt-taken-for-V", lambda D, r: ((u := svd(D))[0][:, :r] * u[1][:r], u[2][:, :r].T),
                 "NumPy gives V transposed: its rows are the directions, so A is Vt[:r].",
                 "with r = min(d, k), B @ A should give D back."),
             Misconception(
@@ -88,7 +92,7 @@ TASKS = (
         effective_rank, "the rank",
         checks=(Check("singular values that fall slowly, 90%", fading(8, 12, 0.85, 0.9)),
                 Check("singular values that fall fast, 90%", fading(12, 7, 0.6, 0.9)),
-                Check("50%", fading(10, 9, 0.9, 0.5)),
+                Check("50%", fading(10, 9, 0.95, 0.5)),
                 Check("99%", fading(9, 10, 0.75, 0.99))),
         hints=("Square the singular values and add them up one by one. When have you reached the share?",
                "kept(r) = (s_1^2 + … + s_r^2) / (s_1^2 + … + s_p^2); the smallest r with kept(r) >= share.",
@@ -103,6 +107,10 @@ TASKS = (
                 "index-taken-for-a-count", lambda D, share: int(np.argmax(kept(D) >= share)),
                 "Entry 0 belongs to rank 1: add 1 to the index.",
                 "try a matrix of rank 1: its effective rank is 1, not 0."),
+            Misconception(
+                "root-of-the-sum-taken", lambda D, share: int(np.argmax(np.sqrt(kept(D)) >= share)) + 1,
+                "The share is one of the squared norm: compare the sums of squares themselves, without a root.",
+                "print np.sum(s[:r] ** 2) / np.sum(s ** 2) at your rank r, and its root."),
             Misconception(
                 "share-of-the-ranks", lambda D, share: int(np.ceil(share * min(D.shape))),
                 "A share of the norm is not a share of the number of ranks: the first directions hold most.",

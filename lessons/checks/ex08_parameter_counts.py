@@ -44,7 +44,7 @@ TASKS = (
                 "Both factors are trained: B has d r numbers, A has r k more.",
                 "add up p.size over LoraLinear(Linear(5, 3, bias=False), LoraConfig(r=2)).trainable()."),
             Misconception(
-                "only-a-counted", lambda d, k, r: r * k,
+                "only-A-counted", lambda d, k, r: r * k,
                 "Both factors are trained: A has r k numbers, B has d r more.",
                 "try d = 1000, k = 10, r = 1: B alone has a thousand numbers."),
             Misconception(

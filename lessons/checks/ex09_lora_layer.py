@@ -50,7 +50,8 @@ def start(returned, d, k, r, rng):
     return {"B is zero everywhere": not np.any(B), "A is zero everywhere": not np.any(A),
             "A has a mean near 0": bool(abs(A.mean()) <= 0.2 * largest),
             "A stays within 1/sqrt(k)": bool(largest * np.sqrt(k) <= 1),
-            "A fills the range up to 1/sqrt(k)": bool(largest * np.sqrt(k) > 0.9 and np.std(A) * np.sqrt(k) > 0.5)}
+            "A fills the range up to 1/sqrt(k)": bool(largest * np.sqrt(k) > 0.9 and np.std(A) * np.sqrt(k) > 0.5),
+            "A is spread evenly up to its largest entry": bool(np.std(A) > 0.46 * largest)}
 
 
 def paths_forward(h, x, W0, A, B, alpha):
@@ -89,12 +90,12 @@ TASKS = (
                 "dB holds A x and dA holds B, so with both at zero both gradients are zero, and stay zero for ever.",
                 "call lora_backward with A and B all zero, and look at dA and dB."),
             Misconception(
-                "b-not-zero", lambda d, k, r, rng: (rng.uniform(-1, 1, (r, k)) / k ** 0.5,
+                "B-not-zero", lambda d, k, r, rng: (rng.uniform(-1, 1, (r, k)) / k ** 0.5,
                                                     rng.uniform(-1, 1, (d, r)) / r ** 0.5),
                 "With B away from zero the output changes before any training: the pretrained model is damaged first.",
                 "compare lora_forward at your A and B with x @ W0.T."),
             Misconception(
-                "a-zero-instead-of-b", lambda d, k, r, rng: (np.zeros((r, k)), rng.uniform(-1, 1, (d, r)) / k ** 0.5),
+                "A-zero-instead-of-B", lambda d, k, r, rng: (np.zeros((r, k)), rng.uniform(-1, 1, (d, r)) / k ** 0.5),
                 "One factor is zero, but LoRA's choice is B: A is drawn at random and B starts at zero.",
                 "look at LoraLinear(Linear(5, 3), LoraConfig(r=2)).lora_A in the library."),
             Misconception(
@@ -102,15 +103,19 @@ TASKS = (
                 "A takes x to r numbers and B takes these to d: A is (r, k) and B is (d, r).",
                 "write the shapes under W0 x + B A x, and see which neighbours must be equal."),
             Misconception(
-                "a-and-b-exchanged", lambda d, k, r, rng: (rng.uniform(-1, 1, (d, r)) / k ** 0.5, np.zeros((r, k))),
+                "A-and-B-exchanged", lambda d, k, r, rng: (rng.uniform(-1, 1, (d, r)) / k ** 0.5, np.zeros((r, k))),
                 "x meets A first: A has k columns, B has d rows.",
                 "work out B @ A with your two arrays: it must have the shape (d, k) of W0."),
             Misconception(
-                "a-uniform-from-0", lambda d, k, r, rng: (rng.uniform(0, 1, (r, k)) / k ** 0.5, np.zeros((d, r))),
-                "rng.random draws between 0 and 1; A is drawn on both sides of 0.",
+                "A-uniform-from-0", lambda d, k, r, rng: (rng.uniform(0, 1, (r, k)) / k ** 0.5, np.zeros((d, r))),
+                "These are drawn from 0 up. A is drawn on both sides of 0: from -1/sqrt(k) to 1/sqrt(k).",
                 "print A.min() and A.mean()."),
             Misconception(
-                "a-not-scaled-to-its-width", lambda d, k, r, rng: (rng.uniform(-1, 1, (r, k)), np.zeros((d, r))),
+                "normal-instead-of-uniform", lambda d, k, r, rng: (rng.normal(0, k ** -0.5, (r, k)), np.zeros((d, r))),
+                "Normal numbers have no bound; A is drawn uniformly, between -1/sqrt(k) and 1/sqrt(k).",
+                "print np.abs(A).max() beside 1 / np.sqrt(k)."),
+            Misconception(
+                "A-not-scaled-to-its-width", lambda d, k, r, rng: (rng.uniform(-1, 1, (r, k)), np.zeros((d, r))),
                 "The bound 1/sqrt(k) keeps A x as large as x, however wide the layer is.",
                 "print np.abs(A @ x).mean() for k = 10, 100 and 1000, with x of normal numbers."),
         )),
@@ -163,15 +168,28 @@ TASKS = (
                 "h has two paths; this one ignores A and B, as a model does that was never adapted.",
                 "multiply B by 10: h should move."),
             Misconception(
-                "a-and-b-not-transposed", lambda x, W0, A, B, alpha: x @ W0.T + alpha / A.shape[0] * (x @ A @ B),
+                "A-and-B-not-transposed", lambda x, W0, A, B, alpha: x @ W0.T + alpha / A.shape[0] * (x @ A @ B),
                 "x lies in rows, so A x is x @ A.T. On a square layer the missing .T raises no error, and is as wrong.",
                 "print (x @ A.T).shape: each row of x must become r numbers."),
             Misconception(
-                "w0-not-transposed", lambda x, W0, A, B, alpha: x @ W0 + alpha / A.shape[0] * (x @ A.T @ B.T),
+                "nothing-transposed", lambda x, W0, A, B, alpha: x @ W0 + alpha / A.shape[0] * (x @ A @ B),
+                "x lies in rows, so W0 x is x @ W0.T, and B A x is x @ A.T @ B.T.",
+                "print W0.shape: x has as many numbers in a row as W0 has columns."),
+            Misconception(
+                "nothing-transposed-and-B-first",
+                lambda x, W0, A, B, alpha: x @ W0 + alpha / A.shape[0] * (x @ B @ A),
+                "x lies in rows, so W0 x is x @ W0.T, and B A x is x @ A.T @ B.T.",
+                "print W0.shape: x has as many numbers in a row as W0 has columns."),
+            Misconception(
+                "x-taken-for-a-column", lambda x, W0, A, B, alpha: W0 @ x + alpha / A.shape[0] * (B @ A @ x),
+                "W0 x and B A x are written for one column x; here inputs are rows: x @ W0.T and x @ A.T @ B.T.",
+                "print x.shape and W0.shape: each row of x is one input."),
+            Misconception(
+                "W0-not-transposed", lambda x, W0, A, B, alpha: x @ W0 + alpha / A.shape[0] * (x @ A.T @ B.T),
                 "W0 has a row for each output, so W0 x is x @ W0.T where x lies in rows.",
                 "use W0 = [[0, 1], [0, 0]] and x = [[0, 1]]: output 0 should be 1."),
             Misconception(
-                "b-before-a", lambda x, W0, A, B, alpha: x @ W0.T + alpha / A.shape[0] * (x @ B.T @ A.T),
+                "B-before-A", lambda x, W0, A, B, alpha: x @ W0.T + alpha / A.shape[0] * (x @ B.T @ A.T),
                 "x meets A first: in B A x the factor nearest to x acts first.",
                 "print the shapes of x @ A.T and of x @ A.T @ B.T for d = 3, k = 5, r = 2."),
         )),
@@ -205,20 +223,20 @@ TASKS = (
                 "The scale is alpha / r on the way back too.",
                 "compare dB with the slope of sum(g * h) in one entry of B."),
             Misconception(
-                "scaled-again-in-da", backward(dA=lambda q: q.s * q.du.T @ q.x),
+                "scaled-again-in-dA", backward(dA=lambda q: q.s * q.du.T @ q.x),
                 "dv = s g holds the scale already, and du = dv B inherits it; dA = du^T x needs no other.",
                 "double alpha: dA should double, yours is four times as large."),
             Misconception(
-                "scaled-again-in-db", backward(dB=lambda q: q.s * q.dv.T @ q.u),
+                "scaled-again-in-dB", backward(dB=lambda q: q.s * q.dv.T @ q.u),
                 "dv = s g holds the scale already; dB = dv^T u takes the unscaled u = A x.",
                 "double alpha: dB should double, yours is four times as large."),
             Misconception(
-                "da-without-b", backward(dA=lambda q: (q.s * q.g.sum(1, keepdims=True) * np.ones(q.u.shape)).T
+                "dA-without-B", backward(dA=lambda q: (q.s * q.g.sum(1, keepdims=True) * np.ones(q.u.shape)).T
                                          @ q.x),
                 "A reaches h through B: du = dv B weighs each output by its row of B.",
                 "set B to zero: dA must be zero, because A then has no influence on h."),
             Misconception(
-                "da-and-db-swapped", lambda x, W0, A, B, alpha, g: tuple(
+                "dA-and-dB-swapped", lambda x, W0, A, B, alpha, g: tuple(
                     backward()(x, W0, A, B, alpha, g)[i] for i in (1, 0, 2)),
                 "The order is dA, dB, dx; a gradient has the shape of what it belongs to.",
                 "print the shapes of A, B and of what you return."),
@@ -227,11 +245,11 @@ TASKS = (
                 "A gradient has the shape of what it belongs to: dA is (r, k), dB is (d, r).",
                 "try A - 0.1 * dA: on a layer that is not square, NumPy refuses."),
             Misconception(
-                "w0-transposed-in-dx", backward(dx=lambda q: q.g @ q.W0.T + q.du @ q.A),
+                "W0-transposed-in-dx", backward(dx=lambda q: q.g @ q.W0.T + q.du @ q.A),
                 "Forward is x @ W0.T, so going back it is g @ W0: the transpose is undone.",
                 "write the shapes: g is (n, d), and dx must be (n, k)."),
             Misconception(
-                "x-for-u-in-db", backward(dB=lambda q: q.dv.T @ q.x),
+                "x-for-u-in-dB", backward(dB=lambda q: q.dv.T @ q.x),
                 "What B multiplies is u = A x, not x: dB = dv^T u.",
                 "print the shape of your dB: (d, k) is the shape of W0's gradient."),
             Misconception(

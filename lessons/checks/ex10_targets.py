@@ -164,7 +164,7 @@ TASKS = (
                 "W0 stays frozen beside its A and B; training both is full fine-tuning with extra parameters.",
                 "compare W0 before and after training, bit for bit."),
             Misconception(
-                "only-b-trains", rule(lambda name: name.endswith("lora_B")),
+                "only-B-trains", rule(lambda name: name.endswith("lora_B")),
                 "B starts at zero, but A trains too, as soon as B is not zero.",
                 "look at A after two steps of training."),
             Misconception(

@@ -87,7 +87,7 @@ TASKS = (
                 "alpha is divided by r, so that one alpha serves several ranks.",
                 "print LoraConfig(r=4, lora_alpha=16).scaling."),
             Misconception(
-                "rslora-ignored", lambda alpha, r, use_rslora: alpha / r,
+                "rsLoRA-ignored", lambda alpha, r, use_rslora: alpha / r,
                 "With rsLoRA the divisor is sqrt(r).",
                 "print LoraConfig(r=4, lora_alpha=16, use_rslora=True).scaling."),
             Misconception(

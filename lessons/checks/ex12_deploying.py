@@ -148,7 +148,7 @@ TASKS = (
                 "The update is (alpha / r) B A, in the merged weight as in the forward pass.",
                 "compare the outputs before and after merging."),
             Misconception(
-                "w0-not-kept", merging(keep=False),
+                "W0-not-kept", merging(keep=False),
                 "Without the array of before there is no exact way back, and nothing says that the layer is merged.",
                 "merge, and then try to unmerge."),
             Misconception(

@@ -1,5 +1,7 @@
 """What can be measured about a wrong answer: its type, its shape, by which factor it is off, where it is wrong."""
 
+from itertools import permutations
+
 import numpy as np
 
 from lora_np import Tensor
@@ -54,6 +56,9 @@ def difference(got, want, names="the result", exact=False):
         if not isinstance(got, (tuple, list)) or len(got) != len(names):
             return "type", f"it returned {show(got)}, expected {len(names)} values: {', '.join(names)}"
         pairs = list(zip(got, named(want, names), strict=True))
+        order = _exchanged(got, want, names, exact)
+        if order:
+            return "value", f"the results are in another order: {', '.join(order)}, expected {', '.join(names)}"
         # All types and shapes first: a wrong shape says more than a wrong number before it.
         for kinds in (("type", "shape"), ("value",)):
             for part, (name, right) in pairs:
@@ -74,6 +79,14 @@ def difference(got, want, names="the result", exact=False):
     if isinstance(want, dict):
         return _dict(got, want, names, exact)
     return _sequence(got, want, names, exact)
+
+
+def _exchanged(got, want, names, exact):
+    """The names of the parts of an answer that is right in another order alone; None for any other."""
+    def fits(order):
+        return all(difference(part, want[i], exact=exact) is None for part, i in zip(got, order, strict=True))
+    first, *others = permutations(range(len(want)))
+    return None if fits(first) else next(([names[i] for i in order] for order in others if fits(order)), None)
 
 
 def same(a, b, exact=False):
@@ -173,15 +186,16 @@ def _entries(got, want, right, name):
 def _sequence(got, want, name, exact):
     if not isinstance(got, (list, tuple)):
         return "type", f"{name} is {show(got)}, expected {show(want)}"
+    entries = "entry" if len(got) == 1 else "entries"
     if want and isinstance(want[0], str) and all(isinstance(g, str) for g in got):
         extra, missing = [g for g in got if g not in want], [w for w in want if w not in got]
         facts = [f"{what}: {', '.join(some[:4])}{', …' * (len(some) > 4)}"
                  for what, some in (("too many", extra), ("missing", missing)) if some]
         if facts:
-            return "value", f"{name} has {len(got)} entries, expected {len(want)}; {'; '.join(facts)}"
+            return "value", f"{name} has {len(got)} {entries}, expected {len(want)}; {'; '.join(facts)}"
         return None if list(got) == list(want) else ("value", f"{name} has the right entries in another order")
     if len(got) != len(want):
-        return "shape", f"{name} has {len(got)} entries, expected {len(want)}"
+        return "shape", f"{name} has {len(got)} {entries}, expected {len(want)}"
     for i, (g, w) in enumerate(zip(got, want, strict=True)):
         found = difference(g, w, f"{name}[{i}]", exact)
         if found:
@@ -204,7 +218,7 @@ def properties(got, want):
     """A sentence about the first property {name: value} that differs, or None."""
     for name, right in want.items():
         if isinstance(right, bool) and got[name] != right:
-            return f"{name}: {'no, expected yes' if right else 'yes, expected no'}"
+            return f"{name}: this should hold, and does not" if right else f"{name}: this should not be so, and is"
         found = difference(got[name], right, name)
         if found:
             return found[1]

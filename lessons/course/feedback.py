@@ -56,7 +56,13 @@ def page(exercise, verdict, file, verbose=False):
             out += _first(task, verbose)
     todo = next((t for t in verdict.tasks if t.state != "done"), None)
     if todo or not verdict.tasks:
-        out += ["", f"Edit {file} and check again. A hint: python -m lessons hint {exercise.number}"]
+        reset = f"python -m lessons reset {exercise.number}"
+        if verdict.status == "missing":
+            out += ["", f"The exercise to start from: {reset}"]
+        else:
+            out += ["", f"Edit {file} and check again. A hint: python -m lessons hint {exercise.number}"]
+        if first and first.fact.startswith("there is no function"):
+            out.append(f"The exercise as it was, with a copy of your file kept: {reset}")
         if not verbose and (verdict.trace or (first and first.trace)):
             out.append(f"The whole traceback: python -m lessons check {exercise.number} -v")
     return re.sub(r"\n{3,}", "\n\n", "\n".join(out))
@@ -66,7 +72,7 @@ def _first(task, verbose):
     out = ["", *_wrapped(task.fact, "    "), *_wrapped(f"inputs: {task.inputs}", "    ")]
     out += [f"    {text}" for text in _printed(task.printed)]
     if task.known:
-        out += ["", *_wrapped(f"This is what “{task.known.id.replace('-', ' ')}” gives. {task.known.sentence}", "    "),
+        out += ["", *_wrapped(f"One mistake that gives this: “{task.known.title}”. {task.known.sentence}", "    "),
                 *_wrapped(f"See for yourself: {task.known.experiment}", "    ")]
     if verbose and task.trace:
         out += ["", *(f"    {text}" for text in task.trace.splitlines())]

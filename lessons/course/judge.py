@@ -153,7 +153,9 @@ def _problem(task, i, seed, outcome):
         return {**problem, "fact": fact}
     if record.get("changed"):
         changed = ", ".join(list(inspect.signature(task.reference).parameters)[n] for n in record["changed"])
-        return {**problem, "fact": f"it changes its argument {changed}, which belongs to the caller; make new arrays"}
+        arrays = all(isinstance(arguments[n], np.ndarray) for n in record["changed"])
+        advice = "make new arrays" if arrays else "make a copy and change that"
+        return {**problem, "fact": f"it changes its argument {changed}, which belongs to the caller; {advice}"}
     if record.get("again") is False:
         return {**problem, "plain": True, "fact": "called again with the same arguments, it gives another result"}
     return None
@@ -163,6 +165,9 @@ def _raised(error, right):
     where = f"line {error['line']} ({error['code']}) " if error.get("line") else ""
     if error["type"] == "SystemExit":
         return f"{where}ends Python instead of returning"
+    if "read-only" in (error["text"] or ""):
+        return (f"{where}changes an array in place that is read-only, as p.data is: give it a new one, "
+                "p.data = p.data - …")
     wanted = f"; expected {right.error['type']}" if right.error else ""
     text = re.sub(r"matmul: .*\(size (\d+) is different from (\d+)\)", r"matmul: the inner sizes \2 and \1 differ",
                   error["text"] or "no message")
@@ -174,11 +179,11 @@ def _difference(task, check, arguments, value, right):
     if not check.properties:
         if not found:
             return None
-        if found[0] == "value" and check.parts:
+        if found[0] == "value" and check.parts and " right in " in found[1]:
             clear = [facts.sharp(g, w, name) for (name, w), g in zip(
                 check.parts(right, *arguments).items(), check.parts(value, *arguments).values(), strict=True)
                 if not facts.same(g, w)]
-            if any(clear) and " right in " in found[1]:
+            if any(clear):
                 return next(filter(None, clear))
         return found[1]
     if found and found[0] in ("type", "shape"):

@@ -44,7 +44,7 @@ def _solution(exercise, task):
 
 
 def reset(exercise):
-    """Put the stub in the place of a student's file. Returns the path of its backup; None if it was the stub."""
+    """Put the stub in the place of a student's file. Returns the path of its backup; None if there was none to make."""
     stub, backup = tasks.stubs()[exercise.name], None
     if exercise.file.exists() and exercise.file.read_bytes() != stub.encode():
         (FOLDER / "backups").mkdir(parents=True, exist_ok=True)

@@ -61,6 +61,11 @@ class Misconception:
     sentence: str
     experiment: str
 
+    @property
+    def title(self):
+        """The name as a text shows it: "W0 not kept"."""
+        return self.id.replace("-", " ")
+
 
 @dataclass(frozen=True, eq=False)
 class Task:

@@ -1,6 +1,7 @@
 """Exercise 04: a step of gradient descent, and the loop around it.
 
-A parameter p is a lora_np Tensor: p.data is its array, p.grad its gradient or None. p.data = new gives it new numbers.
+A parameter p is a lora_np Tensor: p.data is its array, p.grad its gradient or None. p.data = new gives it new numbers;
+the array itself cannot be changed in place. Parameters may arrive with gradients from earlier.
 Check your work with: python -m lessons check 04
 """
 

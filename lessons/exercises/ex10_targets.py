@@ -9,7 +9,8 @@ Check your work with: python -m lessons check 10
 def adapted(paths, targets):
     """The paths that a list of target names adapts, in their own order: those whose last part is one of the names.
 
-    Raises ValueError, with the target's name in its text, where one of them is the last part of no path: nothing would be adapted.
+    Raises ValueError, with the target's name in its text, where one of them is the last part of no path: nothing would
+    be adapted.
 
     Example: adapted(["layers.0.q_proj", "layers.0.k_proj", "layers.1.q_proj"], ["q_proj"]) is
     ["layers.0.q_proj", "layers.1.q_proj"].

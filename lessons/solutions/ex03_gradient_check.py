@@ -39,7 +39,7 @@ def relative_error(a, n):
 def best_step(f, slope, x, steps):
     """The step of a list with which a central difference of f at the number x comes closest to the known slope.
 
-    f: takes a number and returns one.
+    x: a plain float, not an array. f: takes a number and returns one.
 
     Example: best_step(np.sin, np.cos(1.0), 1.0, [0.1, 1e-5, 1e-13]) is 1e-5.
     """

@@ -33,7 +33,7 @@ def below_frozen(x, W1, W0, g):
 def freeze(parameters, trained):
     """Let exactly the parameters named in `trained` require a gradient. Returns how many numbers they hold.
 
-    parameters: {name: Tensor}; set t.requires_grad of these Tensors to True or False, and do not replace them: the model
+    parameters: {name: Tensor}. Set t.requires_grad of these Tensors to True or False, and do not replace them: a model
     holds the same ones. t.size is the number of entries of t.
     trained: a list of names, each of them in parameters.
 
