@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from .checks import expect, real
-from .lora import LoraConfig, LoraLinear, add_lora, lora_layers, replace_module
+from .lora import LoraConfig, LoraLinear, add_lora, lora_layers
 from .nn import Linear, Module
 
 
@@ -140,6 +140,6 @@ def _swap(model, layers):
         raise RuntimeError("the active adapter is merged into the weights that all adapters share; call "
                            "unmerge(model) first")
     for path, layer in active.items():
-        replace_module(model, path, layer._base)
+        model.replace(path, layer._base)
     for path, layer in layers.items():
-        replace_module(model, path, layer.train(model.training))
+        model.replace(path, layer.train(model.training))

@@ -199,21 +199,8 @@ def add_lora(model, config, layer=LoraLinear):
         raise
     model.freeze()
     for path, adapted in layers.items():
-        replace_module(model, path, adapted.train(model.training))
+        model.replace(path, adapted.train(model.training))
     return list(layers)
-
-
-def replace_module(model, path, module):
-    """Put a module at a path such as layers.0.self_attn.q_proj, and wherever else the model holds the one there."""
-    modules = dict(model.named_modules())
-    if not path or (old := modules.get(path)) is None:
-        raise ValueError(f"replace_module: there is no module {path!r} in this model")
-    for holder in modules.values():
-        for name, value in vars(holder).items():
-            if value is old and not name.startswith("_"):
-                setattr(holder, name, module)
-            elif isinstance(value, list) and not name.startswith("_"):
-                value[:] = [module if item is old else item for item in value]
 
 
 def merge(model):
@@ -238,7 +225,7 @@ def remove(model):
     for path, layer in lora_layers(model).items():
         if layer.merged:
             layer._base.weight = layer.weight
-        replace_module(model, path, layer._base)
+        model.replace(path, layer._base)
     vars(model).pop("_adapters", None)
 
 

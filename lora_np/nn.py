@@ -44,6 +44,21 @@ class Module:
             for name, child in self.children():
                 yield from child.named_modules(f"{prefix}.{name}" if prefix else name, seen)
 
+    def replace(self, path, module):
+        """Put a Module at a path such as layers.0.self_attn.q_proj, and wherever else the one there is held.
+
+        Raises ValueError where there is none.
+        """
+        modules = dict(self.named_modules())
+        if not path or (old := modules.get(path)) is None:
+            raise ValueError(f"replace: there is no module {path!r} in this model")
+        for holder in modules.values():
+            for name, value in vars(holder).items():
+                if value is old and not name.startswith("_"):
+                    setattr(holder, name, module)
+                elif isinstance(value, list) and not name.startswith("_"):
+                    value[:] = [module if item is old else item for item in value]
+
     def named_parameters(self):
         """(name, Tensor) for each parameter, frozen or not, each Tensor once."""
         seen = set()

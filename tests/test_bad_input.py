@@ -244,8 +244,8 @@ ROWS = {
         (lambda o: lora.merge(None), T, "lora: expected a Module, got NoneType"),
         (lambda o: lora.unmerge(o.model), V, r"no LoRA layers in this model; call add_lora"),
         (lambda o: lora.count_parameters(5), T, "count_parameters: expected a Module, got int"),
-        (lambda o: lora.replace_module(o.model, "layers.9.fc1", nn.Linear(2, 2)), V, "no module 'layers.9.fc1'"),
-        (lambda o: lora.replace_module(o.model, "fc1", nn.Linear(2, 2)), V, "replace_module: there is no module 'fc1'"),
+        (lambda o: o.model.replace("layers.9.fc1", nn.Linear(2, 2)), V, "no module 'layers.9.fc1'"),
+        (lambda o: o.model.replace("fc1", nn.Linear(2, 2)), V, "replace: there is no module 'fc1'"),
     ],
     "adapters": [
         (lambda o: adapters.add_adapter(o.model, "", LoraConfig(r=2)), V, "add_adapter: expected a new name, got ''"),
