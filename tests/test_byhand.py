@@ -85,7 +85,7 @@ def test_drawn_sheets_are_short_and_tell_mistakes_apart(rank):
             assert np.all(value) and not np.any(2 * np.asarray(value) % 1) and np.abs(value).max() <= 40
         known = predictions(sheet, right)
         shown = [m for m in known if not same(known[m]["dx"], right["dx"])]
-        assert len(shown) == (11 if rank == 1 else 13)
+        assert len(shown) == (12 if rank == 1 else 14)
         assert all(diagnose(sheet, {"dx": known[m]["dx"]})["dx"][0] == m.name for m in shown)
     assert same(draw(3, rank).W0, draw(3, rank).W0) and not same(draw(3, rank).W0, draw(4, rank).W0)
 
@@ -107,7 +107,8 @@ def test_every_mistake_is_named(m):
     ("dx=14,0", "W0 for its transpose in dx"), ("dx=16,-8", "the 1/2 of L forgotten"),
     ("dx=23,-9", "scaled twice in the backward pass"), ("dx=-8,4", "the sign of the error reversed"),
     ("dA=12,-18", "dA and dB swapped"), ("dA=10;15", "transposed"), ("dB=6,-9", "the scale forgotten in the backward"),
-    ("L=13", "the 1/2 of L forgotten"), ("h=-1,0.5", "the scale forgotten")])
+    ("L=13", "the 1/2 of L forgotten"), ("h=-1,0.5", "the scale forgotten"),
+    ("dh=5,2", "y forgotten")])
 def test_mistakes_on_the_worked_example(capsys, answer, name):
     status, out, _ = run(capsys, "--answer", answer)
     assert status == 1 and f"wrong: {name}" in out
@@ -136,9 +137,9 @@ def test_an_unknown_wrong_value_is_not_guessed_at(capsys):
 
 
 def test_right_answers_in_many_spellings(capsys):
-    spellings = ["dB=12,-18", "dl/dx = [8 -4]", "dA=10, 15", "W0 x=−7;−1", "L=13/2", "u=3.0"]
+    spellings = ["dB=12,-18", "dl/dx = [8 -4]", "dA=10, 15", "W0 x=−7;−1", "L=13/2", "u=3.0", "h=(5, 2)"]
     status, out, _ = run(capsys, "--answer", *spellings)
-    assert status == 0 and out.count("right") == 6 and "wrong" not in out
+    assert status == 0 and out.count("right") == 7 and "wrong" not in out
     assert run(capsys, "--answer", "dB=12;-18", "W'=10,-5;4,-2")[0] == 0
 
 
@@ -146,6 +147,7 @@ def test_right_answers_in_many_spellings(capsys):
     (["--answer", "dB=1"], "dB has 2 numbers, got 1"), (["--answer", "dB"], "cannot read the answer 'dB'"),
     (["--answer", "dB="], "cannot read the answer"), (["--answer", "dB=1,x"], "cannot read the numbers"),
     (["--answer", "dB=1/0,2"], "cannot read the numbers"), (["--answer", "dB=nan,2"], "cannot read the numbers"),
+    (["--answer", "L=6,5"], "written 6.5 or"), (["--answer", "h=(5,2"], "cannot read the numbers"),
     (["--answer", "q=1"], "there is no 'q' on the sheet"), (["--answer", "dW0=0"], "dW0 is not computed"),
     (["--answer", "s=2", "s=3"], "s is answered twice"), (["--answer"], "--answer"),
     (["--rank", "3"], "rank 3 does not fit: W0 is 2 x 2"), (["--rank", "0"], "at least 1, got '0'"),

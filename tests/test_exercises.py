@@ -316,6 +316,35 @@ def test_facts_about_a_wrong_array(text, words, tmp_path):
     assert verdict.status == "fail" and words in verdict.message, verdict.message
 
 
+@pytest.mark.parametrize(("number", "text", "words", "known"), [
+    ("01", "def one_neuron(x, w, b, t):\n    e = 2 * (x * w + b - t)\n    return e, e * w, e * x",
+     "in another order: dL/db, dL/dx, dL/dw, expected", ""),
+    ("01", "def backward(steps):\n    g = {'L': 1.0}\n    for result, operand, slope in reversed(steps):\n"
+     "        g[operand] = g.get(operand, 0.0) + g[result] * slope\n    return g", "KeyError: 'y'", ""),
+    ("03", "def relative_error(a, n):\n    size = np.maximum(np.abs(a), np.abs(n))\n"
+     "    return np.nanmax(np.abs(a - n) / size)", "is nan, expected 0", "nan-skipped"),
+    ("03", "def best_step(f, slope, x, steps):\n"
+     "    return min(steps, key=lambda h: abs((f(x + h) - f(x)) / h - slope))",
+     "the step is 1e-09, expected 1e-05", "one-sided-difference-measured"),
+    ("04", "def sgd_step(parameters, lr):\n    for p in parameters:\n        p.data -= lr * p.grad",
+     "p.data = p.data - …", ""),
+    ("04", "def train(parameters, loss, lr, steps):\n    losses = []\n    for _ in range(steps):\n"
+     "        for p in parameters:\n            p.grad = None\n        losses.append(loss().item())\n"
+     "        sgd_step(parameters, lr)\n    return losses", "losses[1]", "no-gradient-at-the-step"),
+    ("06", "def freeze(parameters, trained):\n    for name in parameters:\n"
+     "        parameters[name] = type(parameters[name])(parameters[name].data, requires_grad=name in trained)\n"
+     "    return sum(parameters[name].size for name in trained)", "expected", "tensors-replaced"),
+    ("10", "right = adapted\ndef adapted(paths, targets):\n    try:\n        return right(paths, targets)\n"
+     "    except ValueError:\n        raise ValueError('nothing is adapted')", "its text does not name v_proj", ""),
+    ("10", "right = load\ndef load(model, adapter):\n    new = right(model, adapter)\n"
+     "    model['base'] = ''\n    return new", "make a copy and change that", ""),
+])
+@solved
+def test_wrong_code_that_is_easy_to_pass_or_to_misread(number, text, words, known, tmp_path):
+    verdict = verdict_of(tmp_path, number, with_function(number, text))
+    assert verdict.status == "fail" and words in verdict.message and verdict.diagnosis == known, verdict.message
+
+
 @solved
 def test_files_that_do_not_run(tmp_path):
     for text, status, words in [
@@ -363,6 +392,19 @@ def test_hint_is_for_the_function_that_does_not_work(desk, capsys):
     assert command.main(["hint", "09"]) == 0 and "lora_backward, hint 1" in capsys.readouterr().out
     file.write_text(with_function("09", ""), encoding="utf-8")
     assert command.main(["hint", "09"]) == 0 and "nothing left" in capsys.readouterr().out
+
+
+def test_a_file_that_does_not_run_uses_up_no_hint(desk, capsys):
+    file = desk / "ex08_parameter_counts.py"
+    file.write_text("def f(:", encoding="utf-8")
+    assert command.main(["hint", "08"]) == 0 and "syntax error: line 1" in capsys.readouterr().out
+    file.unlink()
+    for words in (["hint", "08"], ["check", "08"]):
+        command.main(words)
+        assert "python -m lessons reset 08" in capsys.readouterr().out
+    assert not (desk / ".progress").exists()
+    assert command.main(["reset", "08"]) == 0 and "there was no such file" in capsys.readouterr().out
+    assert command.main(["hint", "08"]) == 0 and "hint 1 of 4" in capsys.readouterr().out
 
 
 def test_reset_keeps_a_copy(desk, capsys):

@@ -69,7 +69,9 @@ def parse_answer(text, right):
         raise ValueError("dW0 is not computed: W0 is frozen, so there is nothing to answer")
     if name not in right:
         raise ValueError(f"there is no {name!r} on the sheet; its lines are {', '.join(right)}")
-    bare = numbers.strip().replace("\u2212", "-").removeprefix("[").removesuffix("]")
+    bare = numbers.strip().replace("\u2212", "-")
+    if bare[0] + bare[-1] in ("[]", "()"):
+        bare = bare[1:-1]
     try:
         rows = [[float(Fraction(n)) for n in re.split(r"[,\s]+", row.strip())] for row in bare.split(";")]
         value = np.array(rows)
@@ -77,8 +79,10 @@ def parse_answer(text, right):
         raise ValueError(f"cannot read the numbers of {text!r}: expected them as in dB=12,-18 or dA=1,2;3,4") from None
     shape = np.shape(right[name])
     if value.size != np.size(right[name]):
+        whole = re.fullmatch(r"([+-]?\d+),(\d+)", bare) if np.size(right[name]) == 1 else None
+        advice = f"; a fraction is written {whole[1]}.{whole[2]} or as in 5/2" if whole else ""
         raise ValueError(f"{name} has {np.size(right[name])} number{'s' * (np.size(right[name]) != 1)}, "
-                         f"got {value.size} in {text!r}")
+                         f"got {value.size} in {text!r}{advice}")
     return name, value.reshape(shape) if len(rows) == 1 or len(shape) < 2 else value
 
 

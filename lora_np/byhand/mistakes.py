@@ -43,6 +43,11 @@ def _transposed_in_h(sheet, right):
     return {"W0x": sheet.W0.T @ sheet.x, "h": h, "e": e, "L": e @ e / 2, **backward(sheet, right["u"], e)}
 
 
+def _no_target(sheet, right):
+    h = right["h"]
+    return {"e": h, "L": h @ h / 2, **backward(sheet, right["u"], h)}
+
+
 def _no_lora_in_h(sheet, right):
     e = right["W0x"] - sheet.y
     return {"h": right["W0x"], "e": e, "L": e @ e / 2, **backward(sheet, right["u"], e)}
@@ -60,6 +65,7 @@ MISTAKES = (
     Mistake("scaled twice", TWICE, "s multiplies B A x once."),
     Mistake("scaled twice in the backward pass", TWICE_BACK, "s enters at dv = s dh; du, dA and dB hold it already."),
     Mistake("the 1/2 of L forgotten", _half, "L = 1/2 |h - y|^2, so dL/dh is h - y and not 2 (h - y)."),
+    Mistake("y forgotten", _no_target, "The error is e = h - y, and dh = dL/dh is e, not h."),
     Mistake("the sign of the error reversed", _sign, "e = h - y, what came out less what was wanted."),
     Mistake("W0^T for W0 in the forward pass", _transposed_in_h, "Row i of W0 times x gives entry i of W0 x."),
     Mistake("W0 for its transpose in dx", lambda sheet, right: {
