@@ -108,6 +108,11 @@ TASKS = (
                 "Each row must sum to 1: the sum goes over the last axis, axis=-1, as the maximum does.",
                 "print the sums of your result over axis -1 and over axis 0."),
             Misconception(
+                "softmax-over-axis-0-and-nothing-taken-off", lambda S: (E := np.exp(S)) / E.sum(axis=0),
+                "Each row must sum to 1: the sum goes over the last axis, axis=-1, with keepdims=True. And exp(1000) is "
+                "infinite: take the row's largest score off first.",
+                "print the sums of your result over axis -1 and over axis 0."),
+            Misconception(
                 "divided-by-the-sum-of-everything",
                 lambda S: (E := np.exp(S - S.max(axis=-1, keepdims=True))) / E.sum(),
                 "The exponentials of a row are divided by the sum of that row: axis=-1 and keepdims=True in both "
