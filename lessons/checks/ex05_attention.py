@@ -109,7 +109,7 @@ TASKS = (
                 "print the sums of your result over axis -1 and over axis 0."),
             Misconception(
                 "softmax-over-axis-0-and-nothing-taken-off", lambda S: (E := np.exp(S)) / E.sum(axis=0),
-                "Each row must sum to 1: the sum goes over the last axis, axis=-1, with keepdims=True. And exp(1000) is "
+                "Each row must sum to 1: the sum goes over the last axis, axis=-1, with keepdims=True. exp(1000) is "
                 "infinite: take the row's largest score off first.",
                 "print the sums of your result over axis -1 and over axis 0."),
             Misconception(
