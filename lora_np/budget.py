@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from .checks import expect, whole
 from .lora import LoraConfig
+from .ops.attention import BLOCK
 from .transformer import GPTConfig
 
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "mixed": 2}  # of a weight, a gradient, an activation
@@ -72,7 +73,7 @@ def memory_budget(config, targets=("q_proj", "v_proj"), r=8, precision="float32"
     adapter = config.n_layers * sum(r * sum(shapes[target]) for target in targets)
     trainable = adapter or base
     each = states * (4 if precision == "mixed" else size) + (4 if precision == "mixed" else 0)
-    kept = batch * T * activations_per_token(config, targets, r, T, size)
+    kept = batch * activations(config, targets, r, T, size)
     name = {"mixed": "float16"}.get(precision, precision)
     return Budget(
         weights=(base + adapter) * size, gradients=trainable * size, optimizer=trainable * each, activations=kept,
@@ -101,8 +102,8 @@ def base_parameters(config):
     return (config.vocab_size + config.context) * d + config.n_layers * block + 2 * d
 
 
-def activations_per_token(config, targets, r, T, size):
-    """Bytes that the engine keeps for the backward pass, for each token of sequences of length T.
+def activations(config, targets, r, T, size):
+    """Bytes that the engine keeps for the backward pass of a sequence of length T.
 
     The input of a weight is kept only if that weight is trained. The rest is kept with LoRA too: through it the
     gradient reaches the adapters below.
@@ -113,14 +114,17 @@ def activations_per_token(config, targets, r, T, size):
     def trained(*names):
         return full or any(name in targets for name in names)
 
-    block = size * (
+    # A block of BLOCK queries keeps its weights of the positions up to its last query: about half of T x T.
+    looked_at = sum((min(start + BLOCK, T) - start) * min(start + BLOCK, T) for start in range(0, T, BLOCK))
+    token = size * (
         2 * d  # the normalised input of either LayerNorm
-        + 4 * d + heads * (T + 1)  # attention: q, k, v, its output, and the weights of T positions in each head
+        + 4 * d + heads  # attention: q, k, v, its output, and the sum of the weights in each head
         + d * trained("q_proj", "k_proj", "v_proj") + d * trained("fc1")
         + hidden * trained("fc2")  # the inputs of what is trained; that of out_proj is attention's output
         + r * len(targets)  # A x, the input of B
     ) + hidden  # which hidden units were positive: a byte each
-    return config.n_layers * block + size * (d * (1 + full) + config.vocab_size)  # last LayerNorm, softmax
+    last = size * (d * (1 + full) + config.vocab_size)  # LayerNorm, softmax
+    return config.n_layers * (T * token + size * heads * looked_at) + T * last
 
 
 def model_config(name):

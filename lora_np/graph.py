@@ -112,13 +112,14 @@ def unbroadcast(g, shape, name="unbroadcast"):
 
 
 def once(function):
-    """Remember a function's last array: for work on one g that several vjps of a node share."""
-    last = [None, None]
+    """Remember the arrays that a function last returned: for work on one g that several vjps of a node share."""
+    last = [None, ()]
 
     def remembered(g):
         if last[0] is not g:
             last[:] = g, function(g)
-            last[1].flags.writeable = False
+            for array in last[1]:
+                array.flags.writeable = False
         return last[1]
 
     return remembered

@@ -53,7 +53,7 @@ def as_tensor(value, like=None):
         return value
     dtype = getattr(like, "dtype", None)
     if isinstance(value, (int, float, np.integer, np.floating)) and dtype is not None and dtype.kind == "f":
-        value = np.asarray(value, dtype)
+        return Tensor._wrap(np.asarray(value, dtype))
     return Tensor(value)
 
 
@@ -88,7 +88,7 @@ class Tensor:
 
     def _adopt(self, array):
         """Hold this array itself, which nobody else will write to: no copy, no checks."""
-        array.flags.writeable = False
+        array.setflags(write=False)
         self._data = array
 
     @property

@@ -54,17 +54,12 @@ class CausalSelfAttention(Module):
             Linear(d, d, rng=rng, dtype=config.dtype) for _ in range(4))
 
     def forward(self, x, cache=None):
-        q, k, v = (self.split(proj(x)) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)  # (B, T, d) each, d_head columns for each head
         if cache is not None:
             if "k" in cache:  # keys and values of the positions before x
-                k, v = ops.concatenate([cache["k"], k], axis=2), ops.concatenate([cache["v"], v], axis=2)
+                k, v = ops.concatenate([cache["k"], k], axis=1), ops.concatenate([cache["v"], v], axis=1)
             cache.update(k=k, v=v)
-        y = ops.causal_attention(q, k, v)                           # (B, heads, T, d_head)
-        return self.out_proj(y.transpose(0, 2, 1, 3).reshape(x.shape))  # (B, T, d)
-
-    def split(self, x):
-        B, T, d = x.shape
-        return x.reshape(B, T, self.n_heads, d // self.n_heads).transpose(0, 2, 1, 3)  # (B, heads, T, d_head)
+        return self.out_proj(ops.causal_attention(q, k, v, self.n_heads))
 
 
 class Block(Module):
@@ -125,7 +120,7 @@ class GPT(Module):
             raise ValueError("GPT: this cache is not one that this model filled; start with an empty list")
         if "k" not in cache[0]:
             return 0
-        held, _, start, _ = cache[0]["k"].shape
+        held, start, _ = cache[0]["k"].shape
         if held != sequences:
             raise ValueError(f"GPT: the cache holds {held} sequences, the ids {sequences}; start with an empty list")
         return start
@@ -151,7 +146,7 @@ def generate(model, ids, n, temperature=1.0, seed=0):
     try:
         with no_grad():
             for _ in range(n):
-                if cache and cache[0]["k"].shape[2] == context:
+                if cache and cache[0]["k"].shape[1] == context:
                     cache, fresh = [], out[:, -((context + 1) // 2):]
                 logits = model(fresh, cache).data[:, -1].astype(np.float64)  # (B, vocab_size)
                 if temperature:  # the argmax with Gumbel noise added is a draw from the softmax

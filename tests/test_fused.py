@@ -49,6 +49,16 @@ def causal_attention(q, k, v):
     return softmax(scores - scores.data.max(axis=-1, keepdims=True)) @ v
 
 
+def of_heads(heads):
+    """causal_attention of several heads, fused and composed: each head by itself, side by side in the result."""
+    def composed(q, k, v):
+        apart = [[x[..., i * x.shape[-1] // heads:(i + 1) * x.shape[-1] // heads] for x in (q, k, v)]
+                 for i in range(heads)]
+        return ops.concatenate([causal_attention(*head) for head in apart], axis=-1)
+
+    return lambda q, k, v: ops.causal_attention(q, k, v, heads), composed
+
+
 def embedding(weight, ids):
     return weight[ids]
 
@@ -75,6 +85,11 @@ PAIRS = {
     "attention S > T": (ops.causal_attention, causal_attention, [(2, 2, 3), (2, 5, 3), (2, 5, 3)], [1, 1, 1]),
     "attention slow branch": (ops.causal_attention, causal_attention, [(2, 2, 5, 3)] * 3, [10, 10, 1]),
     "attention slow, S > T": (ops.causal_attention, causal_attention, [(2, 2, 3), (2, 5, 3), (2, 5, 3)], [9, 9, 1]),
+    "attention of three heads": (*of_heads(3), [(2, 5, 6)] * 3, [1, 1, 1]),
+    "attention of heads, S > T": (*of_heads(2), [(2, 2, 6), (2, 5, 6), (2, 5, 6)], [1, 1, 1]),
+    "attention in blocks": (*of_heads(2), [(2, 70, 4)] * 3, [1, 1, 1]),
+    "attention in blocks, S > T": (*of_heads(2), [(40, 4), (75, 4), (75, 4)], [1, 1, 1]),
+    "attention in blocks, slow": (*of_heads(2), [(70, 4)] * 3, [9, 9, 1]),
     "attention scores of thousands": (ops.causal_attention, causal_attention, [(2, 4, 3)] * 3, [100, 100, 1]),
 }
 

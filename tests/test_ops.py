@@ -121,6 +121,7 @@ CASES = {
     "dropout": (dropout, (4, 5)),
     "causal_attention": (ops.causal_attention, (4, 3), (4, 3), (4, 3)),
     "causal_attention (B, heads, T, c)": (ops.causal_attention, (2, 2, 3, 2), (2, 2, 3, 2), (2, 2, 3, 2)),
+    "causal_attention two heads": (lambda q, k, v: ops.causal_attention(q, k, v, 2), (2, 3, 4), (2, 3, 4), (2, 3, 4)),
     "causal_attention S > T": (ops.causal_attention, (2, 2, 3), (2, 5, 3), (2, 5, 3)),
     "causal_attention one query": (ops.causal_attention, (2, 1, 3), (2, 4, 3), (2, 4, 3)),
     "causal_attention big scores": (lambda q, k, v: ops.causal_attention(q * 20, k, v), (4, 3), (4, 3), (4, 3)),
@@ -415,7 +416,9 @@ RNG = np.random.default_rng(0)
     (lambda: ops.causal_attention(M, M, M[:, :2]), ValueError, "causal_attention: q"),
     (lambda: ops.causal_attention(A, A, A), ValueError, "causal_attention: q"),
     (lambda: ops.causal_attention(M[None], M, M), ValueError, "causal_attention: q"),
-    (lambda: ops.causal_attention(M[:, :0], M[:, :0], M[:, :0]), ValueError, "c >= 1"),
+    (lambda: ops.causal_attention(M[:, :0], M[:, :0], M[:, :0]), ValueError, "d >= 1"),
+    (lambda: ops.causal_attention(M, M, M, 4), ValueError, "d >= 1, a multiple of heads"),
+    (lambda: ops.causal_attention(M, M, M, heads=0), ValueError, "heads must be a whole number of at least 1, got 0"),
     (lambda: ops.causal_attention(M[:0], M[:0], M[:0]), ValueError, "causal_attention: q"),
 ])
 def test_errors_name_the_operation_and_the_shapes(function, error, words):

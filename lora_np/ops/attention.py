@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..checks import array
+from ..checks import array, whole
 from ..graph import once
 from ..tensor import node, operation
 from .layers import floating, indices
@@ -86,6 +86,9 @@ def cross_entropy(logits, targets):
     return node("cross_entropy", (np.log(total) - scores[rows, targets]).sum() / n, (logits, to_logits))
 
 
+BLOCK = 32  # queries that attention takes at a time
+
+
 @lru_cache(maxsize=16)
 def _visible(queries, keys, dtype):
     """(queries, keys) of 1 where a query may look: at itself and at what comes before; 0 elsewhere."""
@@ -95,10 +98,11 @@ def _visible(queries, keys, dtype):
 
 
 @operation
-def causal_attention(q, k, v):
-    """Scaled dot-product attention in which no position sees a later one (Vaswani et al. 2017, equation 1).
+def causal_attention(q, k, v, heads=1):
+    """Scaled dot-product attention in which no position sees a later one (Vaswani et al. 2017, section 3.2).
 
-    q: (..., T, c). k, v: (..., S, c) with S >= T; the queries are the last T of S positions. Gives (..., T, c).
+    q: (..., T, d). k, v: (..., S, d) with S >= T; the queries are the last T of S positions. Gives (..., T, d).
+    Each head has c = d / heads columns of q, k, v and y to itself; the formulas are those of one head.
     mask is 0 where a query may look (at itself and before), and -inf elsewhere.
     Scores of any finite size are safe; one that is inf or nan makes its row nan.
 
@@ -110,41 +114,68 @@ def causal_attention(q, k, v):
     dv = P.T @ g
     """
     q, k, v = floating(q), floating(k), floating(v)
-    T, c = q.shape[-2:] if q.ndim > 1 else (0, 0)
+    whole("causal_attention", heads=heads)
+    T, d = q.shape[-2:] if q.ndim > 1 else (0, 0)
     S = k.shape[-2] if k.ndim > 1 else 0
-    if not 0 < T <= S or c < 1 or k.shape != (*q.shape[:-2], S, c) or v.shape != k.shape:
-        raise ValueError(f"causal_attention: q {q.shape}, k {k.shape}, v {v.shape}: expected q (..., T, c) and "
-                         "k, v (..., S, c) with S >= T >= 1 and c >= 1")
-    K, V = k.data, v.data
-    root = c ** -0.5
-    Q = q.data * root  # scaling q costs T * c products, scaling the scores T * S
-    visible = _visible(T, S, q.dtype)
-    E = Q @ _transposed(K)
-    if max(E.max(initial=0), -E.min(initial=0)) < 30:  # no exp overflows or vanishes: mask by a product
-        np.exp(E, out=E)
-        E *= visible
-    else:
-        E = np.where(visible, E, -np.inf)
-        E -= E.max(axis=-1, keepdims=True)
-        np.exp(E, out=E)
-    total = (E @ np.ones(S, E.dtype))[..., None]
-    y = np.empty_like(Q, np.result_type(E, V))  # laid out as q is: heads that were split join again without a copy
-    np.matmul(E, V, out=y)
-    y /= total  # P is E / total, but is never formed: dividing y costs T * c, dividing E would cost T * S
+    if not 0 < T <= S or d < 1 or d % heads or k.shape != (*q.shape[:-2], S, d) or v.shape != k.shape:
+        raise ValueError(f"causal_attention: q {q.shape}, k {k.shape}, v {v.shape}, {heads} heads: expected q (..., T, "
+                         "d) and k, v (..., S, d) with S >= T >= 1 and d >= 1, a multiple of heads")
+    c, queries = d // heads, q.shape
+    root, dtype = c ** -0.5, np.result_type(q.data, k.data, v.data)
+
+    def split(x):  # (..., T, heads * c) -> (..., heads, T, c), a view
+        return x.reshape(*x.shape[:-1], heads, -1).swapaxes(-2, -3)
+
+    def joined(a, b):  # a @ b of each head, the heads side by side again
+        out = np.empty((*queries[:-2], a.shape[-2], d), dtype)
+        np.matmul(a, b, out=split(out))
+        return out
+
+    Q, K, V = split(q.data * root), split(k.data), split(v.data)  # scaling q costs T * c products, the scores T * S
+    KT = np.ascontiguousarray(K.swapaxes(-1, -2))  # many small products are faster with an array of its own
+    y, total, blocks = np.empty(queries, dtype), np.empty((*queries[:-1], heads), dtype), []
+    for start in range(0, T, BLOCK):
+        rows = slice(start, min(start + BLOCK, T))
+        seen = S - T + rows.stop  # what lies beyond is hidden from all these rows, and never computed
+        E = Q[..., rows, :] @ KT[..., :seen]
+        visible = _visible(E.shape[-2], seen, dtype)
+        if max(E.max(initial=0), -E.min(initial=0)) < 30:  # no exp overflows or vanishes: mask by a product
+            np.exp(E, out=E)
+            E *= visible
+        else:
+            E = np.where(visible, E, -np.inf)
+            E -= E.max(axis=-1, keepdims=True)
+            np.exp(E, out=E)
+        split(total)[..., rows, :] = E @ np.ones((seen, 1), dtype)
+        np.matmul(E, V[..., :seen, :], out=split(y)[..., rows, :])
+        blocks.append((rows, seen, E))
+    Y = split(y)
+    Y /= split(total)  # P is E / total, but is never formed: dividing y costs T * c, dividing E would cost T * S
 
     @once
-    def scores(g):
-        dS = (g / total) @ _transposed(V)
-        dS -= np.einsum("...tc,...tc->...t", g, y)[..., None] / total
-        dS *= E
-        return dS
+    def gradients(g):
+        # In one product, (g v.T - D) / total with D = sum(g * y): g has a column of D more, and v.T a row of -1.
+        G = split(np.empty((*queries[:-1], heads * (c + 1)), dtype))
+        np.divide(split(g), split(total), out=G[..., :c])
+        G[..., c] = np.einsum("...c,...c->...", G[..., :c], Y)
+        VT = np.full((*V.shape[:-2], c + 1, S), -1, dtype)
+        VT[..., :c, :] = V.swapaxes(-1, -2)
+        dq, dk, dv = np.empty(queries, dtype), None, None
+        for rows, seen, E in reversed(blocks):  # the last block saw all keys, the others fewer
+            dS = G[..., rows, :] @ VT[..., :seen]
+            dS *= E
+            np.matmul(dS, K[..., :seen, :], out=split(dq)[..., rows, :])
+            dk = _sum(dk, joined(dS.swapaxes(-1, -2), Q[..., rows, :]))
+            dv = _sum(dv, joined(E.swapaxes(-1, -2), G[..., rows, :c]))
+        dq *= root
+        return dq, dk, dv
 
-    return node("causal_attention", y,
-                (q, lambda g: np.matmul(scores(g), K, out=np.empty_like(Q)) * root),
-                (k, lambda g: np.matmul(scores(g).swapaxes(-1, -2), Q, out=np.empty_like(K))),
-                (v, lambda g: np.matmul(E.swapaxes(-1, -2), g / total, out=np.empty_like(V))))
+    return node("causal_attention", y, *((x, lambda g, i=i: gradients(g)[i]) for i, x in enumerate((q, k, v))))
 
 
-def _transposed(x):
-    """x.T of each matrix in a stack, as an array of its own: many small products with it are faster for the copy."""
-    return np.ascontiguousarray(x.swapaxes(-1, -2))
+def _sum(so_far, part):
+    """so_far + part, where part may lack the last rows; so_far is None at first."""
+    if so_far is None:
+        return part
+    so_far[..., :part.shape[-2], :] += part
+    return so_far

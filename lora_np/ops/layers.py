@@ -115,12 +115,12 @@ def layer_norm(x, weight, bias, eps=1e-5):
     average = np.full(d, 1 / d, x.dtype)
     xhat = x.data.reshape(-1, d)
     xhat = xhat - (xhat @ average)[:, None]
-    rstd = (np.einsum("nd,nd->n", xhat, xhat) / d + eps)[:, None] ** -0.5
+    rstd = (np.vecdot(xhat, xhat) / d + eps)[:, None] ** -0.5
     xhat *= rstd
 
     def to_x(g):
         g = g.reshape(-1, d) * W
-        along = np.einsum("nd,nd->n", g, xhat)[:, None] / d
+        along = np.vecdot(g, xhat)[:, None] / d
         g -= (g @ average)[:, None]
         g -= xhat * along
         g *= rstd
