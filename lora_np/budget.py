@@ -114,8 +114,6 @@ def activations(config, targets, r, T, size):
     def trained(*names):
         return full or any(name in targets for name in names)
 
-    # A block of BLOCK queries keeps its weights of the positions up to its last query: about half of T x T.
-    looked_at = sum((min(start + BLOCK, T) - start) * min(start + BLOCK, T) for start in range(0, T, BLOCK))
     token = size * (
         2 * d  # the normalised input of either LayerNorm
         + 4 * d + heads  # attention: q, k, v, its output, and the sum of the weights in each head
@@ -124,7 +122,14 @@ def activations(config, targets, r, T, size):
         + r * len(targets)  # A x, the input of B
     ) + hidden  # which hidden units were positive: a byte each
     last = size * (d * (1 + full) + config.vocab_size)  # LayerNorm, softmax
-    return config.n_layers * (T * token + size * heads * looked_at) + T * last
+    return config.n_layers * (T * token + size * heads * attention_weights(T)) + T * last
+
+
+def attention_weights(T):
+    """How many weights attention computes and keeps for a head and T positions: from each block of queries to what
+    lies before its end. That is near T^2 / 2 for a long sequence."""
+    blocks = [(start, min(BLOCK, T - start)) for start in range(0, T, BLOCK)]
+    return sum(rows * (start + rows) for start, rows in blocks)
 
 
 def model_config(name):

@@ -45,12 +45,19 @@ def steps_for(worker, seconds):
     return max(1, min(1000, round(seconds * 3 / worker.ask("time", 3))))
 
 
-def paired(a, b, rounds, seconds):
-    """Time workers a and b in alternating turns. Returns the step times of a and of b, an array for each."""
+def paired(a, b, rounds, seconds, rest=0):
+    """Time workers a and b in alternating turns. Returns the step times of a and of b, an array for each.
+
+    rest: seconds before each turn. Idle threads of OpenBLAS and OpenMP wait in a loop for some hundredths of a second
+    before they sleep, and would take a core from the other process's turn.
+    """
     n, m, times = steps_for(a, seconds), steps_for(b, seconds), []
     for i in range(rounds):
         turns = [(a, n), (b, m)][::1 if i % 2 else -1]  # each goes first every other time
-        measured = {worker: worker.ask("time", count) / count for worker, count in turns}
+        measured = {}
+        for worker, count in turns:
+            time.sleep(rest)
+            measured[worker] = worker.ask("time", count) / count
         times.append((measured[a], measured[b]))
     return np.array(times).T
 
@@ -62,17 +69,17 @@ def spread(values):
 
 def compare(size, threads, contenders, rounds, seconds):
     """{(mode, contender, keep, threads): (ratios, its step times, ours)} of lora_np to each contender at one size."""
-    out = {}
+    out, rest = {}, 0.1 * (threads > 1)
     for mode in ("lora", "full"):
         with Worker("lora_np", size, mode, threads, keep=True) as ours:
             for name in contenders:
                 for keep in (False, True):  # as it is installed, and with keep_freed_memory
                     with Worker(name, size, mode, threads, keep) as other:
-                        a, b = paired(ours, other, rounds, seconds)
+                        a, b = paired(ours, other, rounds, seconds, rest)
                         out[mode, name, keep, threads] = a / b, b, a
             if mode == "lora":
                 with Worker("lora_np", size, "full", threads, keep=True) as full:
-                    a, b = paired(ours, full, rounds, seconds)
+                    a, b = paired(ours, full, rounds, seconds, rest)
                     out["lora", "full", True, threads] = a / b, b, a
     return out
 

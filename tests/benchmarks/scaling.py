@@ -11,7 +11,7 @@ from dataclasses import astuple, replace
 import numpy as np
 
 from lora_np import GPTConfig
-from lora_np.budget import memory_budget
+from lora_np.budget import attention_weights, memory_budget
 
 from . import drawing
 from .__main__ import paired
@@ -36,15 +36,15 @@ def multiplications(size, mode):
     """The multiply-adds of a step's matrix products.
 
     A weight (d, k) costs N d k forward, as much for dL/dx and as much again for dL/dW, with N = B T positions.
-    Attention costs N T d for each of its two products forward and four backward. What lies below the first trained
-    weight has no backward.
+    Attention costs B d times its weights for each of its two products forward and four backward. Below the first
+    trained weight there is no backward.
     """
     N, d, T, L, r = size.batch * size.context, size.d_model, size.context, size.n_layers, size.r
-    layer, head, attention = 4 * d * d + 2 * d * size.d_ff, VOCABULARY * d, T * d
+    layer, head, attention = 4 * d * d + 2 * d * size.d_ff, VOCABULARY * d, attention_weights(T) * d / T
     if mode == "full":
         return N * (3 * (L * layer + head) + 6 * L * attention)
     q_k_v, adapters = 3 * d * d, 2 * 2 * r * d
-    return N * (2 * (L * layer + head) + 6 * L * attention - q_k_v - attention + 3 * L * adapters - 2 * r * d)
+    return N * (2 * (L * layer + head) + 6 * L * attention - q_k_v + 3 * L * adapters - 2 * r * d)
 
 
 def bytes_held(size, mode):

@@ -13,6 +13,7 @@ from .. import work
 
 VERSION = f"NumPy {np.__version__}"
 CHUNK = 1 << 16  # elements that AdamW updates at a time: few enough to stay in the processor's cache
+BLOCK = 32  # queries that attention takes at a time, each block against the keys up to its end
 
 
 class Contender:
@@ -28,8 +29,9 @@ class Contender:
             for name, part in zip(names, np.split(flat, ends), strict=True):
                 views[name] = part.reshape(weights[name].shape)
         self.t, self.dtype = 0, self.theta.dtype
-        self.mask = np.tri(size.context, dtype=self.dtype)
-        self.ones = np.ones(size.context, self.dtype)
+        self.ones, whole = np.ones((size.context, 1), self.dtype), np.tri(size.context, dtype=self.dtype)
+        self.masks = {start: np.ascontiguousarray(whole[start:start + BLOCK, :start + BLOCK])
+                      for start in range(0, size.context, BLOCK)}
         self.average = np.full(size.d_model, 1 / size.d_model, self.dtype)
 
     # Each layer, forward and backward. backward stores the gradients of what is trained, and returns that of x.
@@ -65,7 +67,7 @@ class Contender:
     def norm(self, name, x):
         """xhat = (x - mean) / std; y = xhat * weight + bias."""
         xhat = x - (x @ self.average)[:, None]
-        rstd = 1 / np.sqrt(np.einsum("nd,nd->n", xhat, xhat) / x.shape[1] + 1e-5)[:, None]
+        rstd = 1 / np.sqrt(np.vecdot(xhat, xhat) / x.shape[1] + 1e-5)[:, None]
         xhat *= rstd
         y = xhat * self.w[f"{name}.weight"]
         y += self.w[f"{name}.bias"]
@@ -77,46 +79,58 @@ class Contender:
             np.einsum("nd,nd->d", g, xhat, out=self.dw[f"{name}.weight"])
             np.sum(g, axis=0, out=self.dw[f"{name}.bias"])
         dx = g * self.w[f"{name}.weight"]
-        along = np.einsum("nd,nd->n", dx, xhat)[:, None] / g.shape[1]
+        along = np.vecdot(dx, xhat)[:, None] / g.shape[1]
         dx -= (dx @ self.average)[:, None]
         dx -= xhat * along
         dx *= rstd
         return dx
 
     def split(self, x):
-        """(N, d) -> (B, heads, T, d_head), a view."""
+        """(N, n_heads * c) -> (B, heads, T, c), a view."""
         return x.reshape(-1, self.size.context, self.size.n_heads, x.shape[1] // self.size.n_heads).swapaxes(1, 2)
 
     def attention(self, q, k, v):
-        """y = softmax(q k^T / sqrt(d_head) + mask) v, with E = exp(scores) and total its row sums.
+        """y = softmax(q k^T / sqrt(d_head) + mask) v, with E = exp(scores) and total its row sums, in blocks.
 
         The scores are small here, so that exp needs no shift: not to be copied for a model that learns.
         """
         q = q * (q.shape[1] // self.size.n_heads) ** -0.5
-        y = np.empty_like(q)
-        Q, K, V, Y = map(self.split, (q, k, v, y))
-        E = Q @ K.swapaxes(2, 3)  # (B, heads, T, T)
-        np.exp(E, out=E)
-        E *= self.mask
-        total = (E @ self.ones)[..., None]
-        np.matmul(E, V, out=Y)
-        Y /= total
-        return y, (Q, K, V, Y, E, total)
+        y, total, blocks = np.empty_like(q), np.empty((len(q), self.size.n_heads), self.dtype), []
+        Q, K, V, Y, Total = map(self.split, (q, k, v, y, total))
+        KT = np.ascontiguousarray(K.swapaxes(2, 3))
+        for start in range(0, self.size.context, BLOCK):
+            stop = min(start + BLOCK, self.size.context)
+            E = Q[:, :, start:stop] @ KT[..., :stop]  # (B, heads, up to BLOCK, stop)
+            np.exp(E, out=E)
+            E *= self.masks[start]
+            Total[:, :, start:stop] = E @ self.ones[:stop]
+            np.matmul(E, V[:, :, :stop], out=Y[:, :, start:stop])
+            blocks.append((start, stop, E))
+        Y /= Total
+        return y, (Q, K, V, Y, Total, blocks)
 
-    def attention_backward(self, g, kept, need_k=True):
-        Q, K, V, Y, E, total = kept
-        G = self.split(g)
+    def attention_backward(self, g, kept):
+        Q, K, V, Y, Total, blocks = kept
+        # G = [g / total, D / total] by [v, -1]^T is (g v^T - D) / total, where D = sum(g * y).
+        B, heads, T, c = V.shape
+        G = self.split(np.empty((len(g), heads * (c + 1)), self.dtype))
+        np.divide(self.split(g), Total, out=G[..., :c])
+        G[..., c] = np.einsum("bhtc,bhtc->bht", G[..., :c], Y)
+        VT = np.full((B, heads, c + 1, T), -1, self.dtype)
+        VT[:, :, :c] = V.swapaxes(2, 3)
         dq, dk, dv = (np.empty_like(g) for _ in range(3))
-        D = np.einsum("bhtc,bhtc->bht", G, Y)[..., None] / total
-        G = G / total
-        np.matmul(E.swapaxes(2, 3), G, out=self.split(dv))
-        dS = G @ V.swapaxes(2, 3)
-        dS -= D
-        dS *= E
-        np.matmul(dS, K, out=self.split(dq))
-        dq *= K.shape[-1] ** -0.5
-        if need_k:
-            np.matmul(dS.swapaxes(2, 3), Q, out=self.split(dk))
+        for start, stop, E in reversed(blocks):
+            dS = G[:, :, start:stop] @ VT[..., :stop]
+            dS *= E
+            np.matmul(dS, K[:, :, :stop], out=self.split(dq)[:, :, start:stop])
+            for d, a, b in (dk, dS, Q[:, :, start:stop]), (dv, E, G[:, :, start:stop, :c]):
+                if stop == T:  # the last block saw all keys, the others fewer
+                    np.matmul(a.swapaxes(2, 3), b, out=self.split(d))
+                else:
+                    part = np.empty((B, stop, g.shape[1]), self.dtype)
+                    np.matmul(a.swapaxes(2, 3), b, out=part.reshape(B, stop, heads, c).swapaxes(1, 2))
+                    d.reshape(B, T, -1)[:, :stop] += part
+        dq *= c ** -0.5
         return dq, dk, dv
 
     # The model.
@@ -156,7 +170,7 @@ class Contender:
             dn = self.linear_backward(f"{at}.fc1", dh, kept["fc1"])
             g += self.norm_backward(f"{at}.final_layer_norm", dn, kept["norm2"])
             dy = self.linear_backward(f"{at}.self_attn.out_proj", g, kept["out"])
-            dq, dk, dv = self.attention_backward(dy, kept["attention"], below)
+            dq, dk, dv = self.attention_backward(dy, kept["attention"])
             dn = self.linear_backward(f"{at}.self_attn.q_proj", dq, kept["q"], below)
             dn_v = self.linear_backward(f"{at}.self_attn.v_proj", dv, kept["v"], below)
             if below:
