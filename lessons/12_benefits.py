@@ -331,7 +331,7 @@ for full, lora in scale.values():
 # and v; 1.2 TB to train in full, and 350 GB with LoRA. The first, the second and the last agree with the table (37.7 MB is
 # 36 times $2^{20}$ bytes). Of the 1.2 TB the paper does not say what it counts: weights, gradients and both of AdamW's numbers
 # in float16 make 1.40 TB. The table leaves activations out. For a single sequence of 2,048 tokens the lines above put them at
-# 121 GB, a quarter of what LoRA's training then holds; in the small model they were the largest part. Is that estimate any
+# 83 GB, a fifth of what LoRA's training then holds; in the small model they were the largest part. Is that estimate any
 # good? Hold it against what we measured:
 
 # %%
