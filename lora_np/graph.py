@@ -6,6 +6,7 @@ g = dL/d(result) to dL/d(operand). `backpropagate` walks the nodes from last to 
 what arrives at each. A leaf is whatever the walk ends at: an object without edges.
 """
 
+import math
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
@@ -107,7 +108,10 @@ def unbroadcast(g, shape, name="unbroadcast"):
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
         raise ValueError(f"{name}: its vjp gave a gradient of shape {g.shape} for an operand of shape {shape}; they "
                          "must be equal, or the operand must broadcast to the gradient. Is a transpose missing?")
-    stretched = (i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
+    stretched = [i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1]
+    if shape and not stretched:  # a product with ones sums the rows several times faster than .sum
+        rows = np.ones(math.prod(g.shape[:extra]), g.dtype)
+        return (rows @ g.reshape(len(rows), math.prod(shape))).reshape(shape)
     return g.sum(axis=(*range(extra), *stretched)).reshape(shape)
 
 

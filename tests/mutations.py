@@ -30,7 +30,8 @@ FAULTS = [
     ("graph.py", "return np.asarray(d, target.dtype)", "return d", "tensor"),
     ("graph.py", "extra = g.ndim - len(shape)", "extra = g.ndim - len(shape) - 1", "tensor"),
     ("graph.py", "g.sum(axis=(*range(extra), *stretched))", "g.sum(axis=tuple(range(extra)))", "tensor"),
-    ("graph.py", "stretched = (i + extra for", "stretched = (i for", "tensor"),
+    ("graph.py", "stretched = [i + extra for", "stretched = [i for", "tensor"),
+    ("graph.py", "if shape and not stretched:", "if shape:", "tensor"),
     ("graph.py", "        grad_enabled.reset(token)", "        pass", "tensor"),
     ("graph.py", "if last[0] is not g:", "if last[0] is None:", "tensor"),
     # Tensor
