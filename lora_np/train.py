@@ -62,48 +62,22 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
     Raises FloatingPointError when the loss, or the gradient that is to be clipped, is no longer finite; that step is
     not taken. Ctrl-C ends the training and returns what there is.
     """
-    whole("fit", least=0, steps=steps)
-    whole("fit", every=every)
-    _check_batches("fit", model, validation, loss)
-    if clip is not None:
-        real("fit", clip=clip)
-    if schedule is not None and not callable(schedule):
-        raise TypeError(f"fit: schedule must be a function step -> learning rate, got {schedule!r}; see warmup_cosine")
-    if not hasattr(optimizer, "step") or isinstance(optimizer, type):
-        raise TypeError(f"fit: expected an optimizer such as AdamW(model.trainable(), lr=1e-3), got {optimizer!r}")
-    own = {t for t in model.parameters() if t.requires_grad}
-    if not own.intersection(optimizer.parameters):
-        raise ValueError("fit: the optimizer moves none of this model's trainable parameters; make it after add_lora, "
-                         "with model.trainable()")
-    if not hasattr(batches, "__iter__"):
-        raise TypeError(f"fit: expected batches to iterate over, got {type(batches).__name__}; see data.batches")
+    _check_fit(model, batches, optimizer, steps, schedule, validation, every, clip, loss)
     batches, history, progress = iter(batches), History(), Progress(label, steps, quiet)
     model.train()
     try:
         for step in range(steps + 1):
-            if validation and (step % every == 0 or step == steps):
-                history.validation.append(evaluate(model, validation, loss))
-                history.steps.append(step)
             if step % every == 0 or step == steps:
+                if validation:
+                    history.validation.append(evaluate(model, validation, loss))
+                    history.steps.append(step)
                 progress.milestone(step, history)
             if step == steps:
                 break
             if schedule is not None:
-                rate = schedule(step)
-                real(f"fit: the schedule at step {step}", lr=rate)
-                optimizer.lr = rate
+                optimizer.lr = _rate(schedule, step)
             optimizer.zero_grad()
-            batch = next(batches, None)
-            if batch is None:
-                raise ValueError(f"fit: the batches ended after {step} of {steps} steps; give an endless iterator, "
-                                 "such as data.batches(ids, batch, context)")
-            if not isinstance(batch, (tuple, list)):
-                raise TypeError(f"fit: a batch must be a pair (x, y), got {type(batch).__name__}")
-            value = loss(model, *batch)
-            if not isinstance(value, Tensor) or value.size != 1:
-                raise TypeError("fit: the loss must be a Tensor of one number, got "
-                                + (f"shape {value.shape}; take its mean()" if isinstance(value, Tensor)
-                                   else type(value).__name__))
+            value = _checked_loss(loss(model, *_next_batch(batches, step, steps)))
             _check_finite("loss", value.item(), step, optimizer)
             value.backward()
             if clip is not None:
@@ -119,6 +93,49 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
         progress.end()
         model.eval()
     return history
+
+
+def _check_fit(model, batches, optimizer, steps, schedule, validation, every, clip, loss):
+    """Raise for what fit cannot train with, before anything is changed."""
+    whole("fit", least=0, steps=steps)
+    whole("fit", every=every)
+    _check_batches("fit", model, validation, loss)
+    if clip is not None:
+        real("fit", clip=clip)
+    if schedule is not None and not callable(schedule):
+        raise TypeError(f"fit: schedule must be a function step -> learning rate, got {schedule!r}; see warmup_cosine")
+    if not hasattr(optimizer, "step") or isinstance(optimizer, type):
+        raise TypeError(f"fit: expected an optimizer such as AdamW(model.trainable(), lr=1e-3), got {optimizer!r}")
+    own = {t for t in model.parameters() if t.requires_grad}
+    if not own.intersection(optimizer.parameters):
+        raise ValueError("fit: the optimizer moves none of this model's trainable parameters; make it after add_lora, "
+                         "with model.trainable()")
+    if not hasattr(batches, "__iter__"):
+        raise TypeError(f"fit: expected batches to iterate over, got {type(batches).__name__}; see data.batches")
+
+
+def _rate(schedule, step):
+    rate = schedule(step)
+    real(f"fit: the schedule at step {step}", lr=rate)
+    return rate
+
+
+def _next_batch(batches, step, steps):
+    batch = next(batches, None)
+    if batch is None:
+        raise ValueError(f"fit: the batches ended after {step} of {steps} steps; give an endless iterator, "
+                         "such as data.batches(ids, batch, context)")
+    if not isinstance(batch, (tuple, list)):
+        raise TypeError(f"fit: a batch must be a pair (x, y), got {type(batch).__name__}")
+    return batch
+
+
+def _checked_loss(value):
+    if not isinstance(value, Tensor) or value.size != 1:
+        raise TypeError("fit: the loss must be a Tensor of one number, got "
+                        + (f"shape {value.shape}; take its mean()" if isinstance(value, Tensor)
+                           else type(value).__name__))
+    return value
 
 
 @contextmanager
