@@ -108,10 +108,11 @@ def main():
                     contender.step(*batches[i % len(batches)])
                 held.append((tracemalloc.get_traced_memory()[0], resident()))
             answer(held)
-        elif command == "peak":  # bytes that NumPy and Python held at most: weights, optimizer, activations, gradients
+        elif command == "peak":  # bytes held at most in a step: weights, optimizer, activations, gradients
             contender = None
             tracemalloc.start()
             contender = build()
+            tracemalloc.reset_peak()  # what building took for a moment is not training
             for x, y in batches[:4]:
                 contender.step(x, y)
             answer(tracemalloc.get_traced_memory()[1])
