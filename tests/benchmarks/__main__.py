@@ -84,46 +84,42 @@ def compare(size, threads, contenders, rounds, seconds):
     return out
 
 
-def rows(results, sizes, threads, peaks):
-    """The lines of the table, as (what, a text for each size)."""
+MODES = {"lora": "LoRA", "full": "full"}
 
-    def cells(key, value):
-        return [value(results[size][key], size) if key in results[size] else "" for size in sizes]
 
-    def ratio(key):
-        def text(result, _):
-            return "{:.2f} [{:.2f}, {:.2f}]".format(*spread(result[0]))
-        return cells(key, text)
+def ratios(results, sizes, t):
+    """The lines of the table of ratios on t threads: what, and a text for each size in LoRA mode, then in full mode."""
 
-    def milliseconds(key, which):
-        return cells(key, lambda result, size: f"{1000 * statistics.median(result[which]):.3g} ms")
+    def cells(value, modes=MODES):
+        return [value(mode, results[size]) if mode in modes else "" for mode in MODES for size in sizes]
 
-    known = list(dict.fromkeys(key for size in sizes for key in results[size]))
-    for t in threads:
-        counted = f"{t} thread{'s' * (t > 1)}"
-        if ("lora", "full", True, t) in known:
-            yield f"lora_np, LoRA step, {counted}", milliseconds(("lora", "full", True, t), 2)
-            yield f"lora_np, full step, {counted}", milliseconds(("lora", "full", True, t), 1)
-            yield f"LoRA step / own full step, {counted}", ratio(("lora", "full", True, t))
-        for key in known:
-            mode, name, keep, at = key
-            if at == t and name != "full":
-                step = "LoRA" if mode == "lora" else "full"
-                yield f"{step} step / {NAMES[name]}{', keeping freed memory' * keep}, {counted}", ratio(key)
+    def ratio(name, keep):
+        return lambda mode, result: "{:.2f} [{:.2f}, {:.2f}]".format(*spread(result[mode, name, keep, t][0]))
+
+    def ours(mode, result):  # measured beside each other
+        return f"{1000 * statistics.median(result['lora', 'full', True, t][2 if mode == 'lora' else 1]):.3g} ms"
+
+    yield "lora_np", cells(ours)
+    yield "/ own full step", cells(ratio("full", True), ["lora"])
+    for mode, name, keep, at in results[sizes[0]]:
+        if (mode, at) == ("lora", t) and name != "full":
+            yield f"/ {NAMES[name]}{', keeping freed memory' * keep}", cells(ratio(name, keep))
+
+
+def memory(peaks, sizes):
+    """The lines of the table of peak memory."""
     for name, by_size in peaks.items():
-        for mode, label in (("lora", "LoRA"), ("full", "full")):
-            yield f"{NAMES[name]}, {label}, peak memory", [f"{by_size[s][mode] / 1e6:.3g} MB" for s in sizes]
-        shares = [by_size[s]["lora"] / by_size[s]["full"] for s in sizes]
-        yield f"{NAMES[name]}, LoRA / full, peak memory", [f"{share:.2f}" for share in shares]
+        yield NAMES[name], [f"{by_size[size][mode] / 1e6:.3g} MB" for mode in MODES for size in sizes]
+        yield "LoRA / full", [*(f"{by_size[s]['lora'] / by_size[s]['full']:.2f}" for s in sizes), *("" for _ in sizes)]
 
 
-def table(results, sizes, threads, peaks):
+def table(title, sizes, lines):
     """Markdown, with columns that line up."""
-    lines = [("", list(sizes)), *rows(results, sizes, threads, peaks)]
-    widths = [max(len(line[i]) for line in ([what, *cells] for what, cells in lines)) for i in range(len(sizes) + 1)]
-    text = ["| " + " | ".join(c.ljust(w) for c, w in zip([what, *cells], widths, strict=True)) + " |"
-            for what, cells in lines]
-    return "\n".join([text[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *text[1:]])
+    lines = [[title, *(f"{label}, {size}" for label in MODES.values() for size in sizes)],
+             *([what, *cells] for what, cells in lines)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
+    return "\n".join([text[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *text[1:], ""])
 
 
 def main():
@@ -164,8 +160,10 @@ def main():
             for mode in ("lora", "full"):
                 with Worker(name, size, mode, keep=True) as worker:
                     peaks[name][size][mode] = worker.ask("peak")
-    report.line(table(results, options.sizes, options.threads, peaks))
-    report.line(f"\nMedian of {rounds} rounds [quartiles].")
+    for t in options.threads:
+        report.line(table(f"{t} thread{'s' * (t > 1)}", options.sizes, ratios(results, options.sizes, t)))
+    report.line(table("peak memory", options.sizes, memory(peaks, options.sizes)))
+    report.line(f"Times: medians of {rounds} rounds, as ratios [with quartiles].")
     say(f"{time.perf_counter() - begin:.0f} s in all")
     if not options.quick and len(options.sizes) > 1:
         figure = drawing.step_times(results, options.sizes, options.threads)

@@ -14,7 +14,7 @@ from lora_np import GPTConfig
 from lora_np.budget import attention_weights, memory_budget
 
 from . import drawing
-from .__main__ import paired
+from .__main__ import MODES, paired
 from .report import Report
 from .work import TARGETS, VOCABULARY, Size
 from .worker import Worker
@@ -23,7 +23,6 @@ BASE = Size(d_model=128, n_heads=4, n_layers=2, d_ff=512, context=64, batch=8)
 AXES = {"d_model": (32, 64, 128, 256, 512), "context": (16, 32, 64, 128, 256, 512), "batch": (2, 4, 8, 16, 32),
         "r": (2, 4, 8, 16, 32, 64, 128), "n_layers": (1, 2, 4, 8)}
 LABELS = {"d_model": "width d", "context": "context T", "batch": "batch B", "r": "rank r", "n_layers": "layers"}
-MODES = {"lora": "LoRA", "full": "full"}
 
 
 def at(axis, value):
