@@ -120,6 +120,12 @@ def test_both_ways_of_attention_agree_where_they_meet(top):
         np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-10)
 
 
+def test_attention_of_no_sequences():
+    q, k, v = (np.zeros((0, 3, 4)) for _ in range(3))
+    assert ops.causal_attention(q, k, v, heads=2).shape == (0, 3, 4)
+    assert [g.shape for g in gradients(lambda *t: ops.causal_attention(*t, heads=2), q, k, v)] == [(0, 3, 4)] * 3
+
+
 @pytest.mark.parametrize("scale", [1, 100])
 def test_a_huge_score_of_a_hidden_position_changes_nothing(scale):
     rng = np.random.default_rng(0)

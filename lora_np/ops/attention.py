@@ -86,7 +86,7 @@ def cross_entropy(logits, targets):
     return node("cross_entropy", (np.log(total) - scores[rows, targets]).sum() / n, (logits, to_logits))
 
 
-BLOCK = 32  # queries that attention takes at a time
+BLOCK = 32  # queries that attention takes at a time: for long sequences, nearly half of the T x T weights are left out
 
 
 @lru_cache(maxsize=16)
@@ -124,7 +124,7 @@ def causal_attention(q, k, v, heads=1):
     root, dtype = c ** -0.5, np.result_type(q.data, k.data, v.data)
 
     def split(x):  # (..., T, heads * c) -> (..., heads, T, c), a view
-        return x.reshape(*x.shape[:-1], heads, -1).swapaxes(-2, -3)
+        return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(-2, -3)
 
     def joined(a, b):  # a @ b of each head, the heads side by side again
         out = np.empty((*queries[:-2], a.shape[-2], d), dtype)
@@ -136,16 +136,8 @@ def causal_attention(q, k, v, heads=1):
     y, total, blocks = np.empty(queries, dtype), np.empty((*queries[:-1], heads), dtype), []
     for start in range(0, T, BLOCK):
         rows = slice(start, min(start + BLOCK, T))
-        seen = S - T + rows.stop  # what lies beyond is hidden from all these rows, and never computed
-        E = Q[..., rows, :] @ KT[..., :seen]
-        visible = _visible(E.shape[-2], seen, dtype)
-        if max(E.max(initial=0), -E.min(initial=0)) < 30:  # no exp overflows or vanishes: mask by a product
-            np.exp(E, out=E)
-            E *= visible
-        else:
-            E = np.where(visible, E, -np.inf)
-            E -= E.max(axis=-1, keepdims=True)
-            np.exp(E, out=E)
+        seen = S - T + rows.stop  # what lies beyond is hidden from all these rows: not computed, not kept
+        E = _masked_exp(Q[..., rows, :] @ KT[..., :seen])
         split(total)[..., rows, :] = E @ np.ones((seen, 1), dtype)
         np.matmul(E, V[..., :seen, :], out=split(y)[..., rows, :])
         blocks.append((rows, seen, E))
@@ -154,7 +146,8 @@ def causal_attention(q, k, v, heads=1):
 
     @once
     def gradients(g):
-        # In one product, (g v.T - D) / total with D = sum(g * y): g has a column of D more, and v.T a row of -1.
+        # (g v.T - D) / total with D = sum(g * y), in one product instead of a pass over T x S numbers more: g / total
+        # has D / total for a last column, and v.T a last row of -1.
         G = split(np.empty((*queries[:-1], heads * (c + 1)), dtype))
         np.divide(split(g), split(total), out=G[..., :c])
         G[..., c] = np.einsum("...c,...c->...", G[..., :c], Y)
@@ -171,6 +164,21 @@ def causal_attention(q, k, v, heads=1):
         return dq, dk, dv
 
     return node("causal_attention", y, *((x, lambda g, i=i: gradients(g)[i]) for i, x in enumerate((q, k, v))))
+
+
+def _masked_exp(scores):
+    """exp(scores) where the query may look, 0 elsewhere; where it would overflow, each row comes out scaled.
+
+    scores: (..., queries, keys), overwritten. The queries are the last of the keys' positions.
+    """
+    visible = _visible(*scores.shape[-2:], scores.dtype)
+    if max(scores.max(initial=0), -scores.min(initial=0)) < 30:  # no exp overflows, and no row of them vanishes
+        np.exp(scores, out=scores)
+        scores *= visible  # np.where would take several times as long
+        return scores
+    scores = np.where(visible, scores, -np.inf)
+    scores -= scores.max(axis=-1, keepdims=True)
+    return np.exp(scores, out=scores)
 
 
 def _sum(so_far, part):

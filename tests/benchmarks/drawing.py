@@ -74,7 +74,7 @@ def scaling(results, axes, labels):
     with matplotlib.rc_context(figures.STYLE):
         fig = Figure(figsize=(15, 7), layout="constrained")
         grid = fig.subplots(2, len(axes), sharey="row", squeeze=False)
-        fig.suptitle("LoRA saves least where the context is long: both modes keep attention's tables", x=0.01,
+        fig.suptitle("LoRA saves little where the context is long: both modes keep attention's weights", x=0.01,
                      ha="left", fontweight="bold")
         for column, (axis, values) in enumerate(axes.items()):
             for row, scale in enumerate((1e3, 1e-6)):
