@@ -110,20 +110,21 @@ def unbroadcast(g, shape, name="unbroadcast"):
                          "must be equal, or the operand must broadcast to the gradient. Is a transpose missing?")
     stretched = [i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1]
     if shape and not stretched:  # a product with ones sums the rows several times faster than .sum
-        rows = np.ones(math.prod(g.shape[:extra]), g.dtype)
+        rows = np.ones(math.prod(g.shape[:extra]), g.dtype if g.dtype.kind == "f" else float)
         return (rows @ g.reshape(len(rows), math.prod(shape))).reshape(shape)
     return g.sum(axis=(*range(extra), *stretched)).reshape(shape)
 
 
 def once(function):
-    """Remember the arrays that a function last returned: for work on one g that several vjps of a node share."""
+    """Remember the arrays (or None) that a function last returned: work on one g that several vjps of a node share."""
     last = [None, ()]
 
     def remembered(g):
         if last[0] is not g:
             last[:] = g, function(g)
             for array in last[1]:
-                array.flags.writeable = False
+                if array is not None:
+                    array.setflags(write=False)
         return last[1]
 
     return remembered

@@ -120,6 +120,23 @@ def test_both_ways_of_attention_agree_where_they_meet(top):
         np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("trained", ["q", "k", "v"])
+def test_attention_computes_no_gradient_that_nobody_needs(trained, monkeypatch):
+    products = []
+    monkeypatch.setattr("lora_np.ops.attention._sum", lambda so_far, part: products.append(part.shape) or part)
+    q, k, v = (Tensor(np.ones((5, 4)), requires_grad=name == trained) for name in "qkv")
+    ops.causal_attention(q, k, v).backward(np.ones((5, 4)))
+    assert len(products) == (trained != "q")  # the sums over blocks: dk, dv
+
+
+def test_float16_overflows_neither_in_softmax_nor_in_attention():
+    a = np.full((2, 3), 12, np.float16)  # exp(12) is beyond float16
+    np.testing.assert_allclose(ops.softmax(a).data, np.full((2, 3), 1 / 3), rtol=1e-3)
+    np.testing.assert_allclose(ops.cross_entropy(a, [0, 1]).item(), np.log(3), rtol=1e-3)
+    q = np.full((2, 1), 3.5, np.float16)
+    np.testing.assert_array_equal(ops.causal_attention(q, q, q).data, q)
+
+
 def test_attention_of_no_sequences():
     q, k, v = (np.zeros((0, 3, 4)) for _ in range(3))
     assert ops.causal_attention(q, k, v, heads=2).shape == (0, 3, 4)

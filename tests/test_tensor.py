@@ -611,6 +611,13 @@ def test_backward_drops_a_gradient_once_it_went_on():
     assert len(seen) == 4 and x.grad.tolist() == [16, 16, 16]
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int8, int])
+def test_a_vjp_may_give_a_mask_or_whole_numbers(dtype):
+    b = leaf(np.zeros(3))
+    node("step", np.ones((200, 3)), (b, lambda g: (g > 0).astype(dtype))).backward(np.ones((200, 3)))
+    assert b.grad.dtype == float and b.grad.tolist() == [200, 200, 200]
+
+
 def test_another_seed_through_a_kept_graph_gives_its_own_gradient():
     q = leaf(np.random.default_rng(0).normal(size=(4, 3)))
     y = ops.causal_attention(q, q, q)

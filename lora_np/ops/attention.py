@@ -16,13 +16,18 @@ def _shifted(name, x, axis, refused=np.isinf):
         raise TypeError(f"{name}: axis must be one integer, got {axis!r}")
     if not -x.ndim <= axis < x.ndim or not x.shape[axis]:
         raise ValueError(f"{name}: shape {x.shape} has no elements along axis {axis}")
-    if max(x.max(initial=0), -x.min(initial=0)) < 30:  # no exp overflows, and no row of them vanishes
+    if _moderate(x):
         return x
     top = x.max(axis=axis, keepdims=True)
     if refused(top).any():
         raise ValueError(f"{name}: a row is all -inf (everything is masked) or holds +inf, so it has no softmax; "
                          "leave each row something finite")
     return x - top
+
+
+def _moderate(x):
+    """Whether no exp(x) overflows, nor a row's sum of them, and no row vanishes."""
+    return max(x.max(initial=0), -x.min(initial=0)) < (30 if x.itemsize > 2 else 3)  # in float16 exp(11.1) is inf
 
 
 @operation
@@ -89,11 +94,11 @@ def cross_entropy(logits, targets):
 BLOCK = 32  # queries that attention takes at a time: for long sequences, nearly half of the T x T weights are left out
 
 
-@lru_cache(maxsize=16)
-def _visible(queries, keys, dtype):
-    """(queries, keys) of 1 where a query may look: at itself and at what comes before; 0 elsewhere."""
-    mask = np.tri(queries, keys, keys - queries, dtype)
-    mask.flags.writeable = False
+@lru_cache(maxsize=64)
+def _triangle(n, dtype):
+    """(n, n) of 1 on and below the diagonal, 0 above: the last n of all positions, and which of them each may see."""
+    mask = np.tri(n, dtype=dtype)
+    mask.setflags(write=False)
     return mask
 
 
@@ -104,7 +109,8 @@ def causal_attention(q, k, v, heads=1):
     q: (..., T, d). k, v: (..., S, d) with S >= T; the queries are the last T of S positions. Gives (..., T, d).
     Each head has c = d / heads columns of q, k, v and y to itself; the formulas are those of one head.
     mask is 0 where a query may look (at itself and before), and -inf elsewhere.
-    Scores of any finite size are safe; one that is inf or nan makes its row nan.
+    Scores of any finite size are safe; one that is nan or +inf makes its row nan. nan or inf in v reaches the rows that
+    see it, and all others of their block of 32.
 
     P = softmax(q @ k.T / sqrt(c) + mask)
     y = P @ v
@@ -120,20 +126,21 @@ def causal_attention(q, k, v, heads=1):
     if not 0 < T <= S or d < 1 or d % heads or k.shape != (*q.shape[:-2], S, d) or v.shape != k.shape:
         raise ValueError(f"causal_attention: q {q.shape}, k {k.shape}, v {v.shape}, {heads} heads: expected q (..., T, "
                          "d) and k, v (..., S, d) with S >= T >= 1 and d >= 1, a multiple of heads")
-    c, queries = d // heads, q.shape
-    root, dtype = c ** -0.5, np.result_type(q.data, k.data, v.data)
+    c, shape, dtype = d // heads, q.shape, np.result_type(q.data, k.data, v.data)
+    root = c ** -0.5
+    need_q, need_k, need_v = q.requires_grad, k.requires_grad, v.requires_grad
 
-    def split(x):  # (..., T, heads * c) -> (..., heads, T, c), a view
+    def split(x):  # (..., T, heads * n) -> (..., heads, T, n); of a fresh array it is a view, so it can be written to
         return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(-2, -3)
 
     def joined(a, b):  # a @ b of each head, the heads side by side again
-        out = np.empty((*queries[:-2], a.shape[-2], d), dtype)
+        out = np.empty((*shape[:-2], a.shape[-2], d), dtype)
         np.matmul(a, b, out=split(out))
         return out
 
     Q, K, V = split(q.data * root), split(k.data), split(v.data)  # scaling q costs T * c products, the scores T * S
     KT = np.ascontiguousarray(K.swapaxes(-1, -2))  # many small products are faster with an array of its own
-    y, total, blocks = np.empty(queries, dtype), np.empty((*queries[:-1], heads), dtype), []
+    y, total, blocks = np.empty(shape, dtype), np.empty((*shape[:-1], heads), dtype), []
     for start in range(0, T, BLOCK):
         rows = slice(start, min(start + BLOCK, T))
         seen = S - T + rows.stop  # what lies beyond is hidden from all these rows: not computed, not kept
@@ -145,44 +152,50 @@ def causal_attention(q, k, v, heads=1):
     Y /= split(total)  # P is E / total, but is never formed: dividing y costs T * c, dividing E would cost T * S
 
     @once
-    def gradients(g):
-        # (g v.T - D) / total with D = sum(g * y), in one product instead of a pass over T x S numbers more: g / total
-        # has D / total for a last column, and v.T a last row of -1.
-        G = split(np.empty((*queries[:-1], heads * (c + 1)), dtype))
+    def gradients(g):  # of q, k and v, of each that needs one
+        # With D = sum(g * y), [g / total, D / total] @ [v, -1].T is (g @ v.T - D) / total, so dS is this times E: D is
+        # taken off within the product, without a pass over T x S numbers.
+        G = split(np.empty((*shape[:-1], heads * (c + 1)), dtype))
         np.divide(split(g), split(total), out=G[..., :c])
         G[..., c] = np.einsum("...c,...c->...", G[..., :c], Y)
         VT = np.full((*V.shape[:-2], c + 1, S), -1, dtype)
         VT[..., :c, :] = V.swapaxes(-1, -2)
-        dq, dk, dv = np.empty(queries, dtype), None, None
+        dq, dk, dv = np.zeros(shape, dtype), None, None
         for rows, seen, E in reversed(blocks):  # the last block saw all keys, the others fewer
-            dS = G[..., rows, :] @ VT[..., :seen]
-            dS *= E
-            np.matmul(dS, K[..., :seen, :], out=split(dq)[..., rows, :])
-            dk = _sum(dk, joined(dS.swapaxes(-1, -2), Q[..., rows, :]))
-            dv = _sum(dv, joined(E.swapaxes(-1, -2), G[..., rows, :c]))
+            if need_q or need_k:
+                dS = G[..., rows, :] @ VT[..., :seen]
+                dS *= E
+            if need_q:
+                np.matmul(dS, K[..., :seen, :], out=split(dq)[..., rows, :])
+            if need_k:
+                dk = _sum(dk, joined(dS.swapaxes(-1, -2), Q[..., rows, :]))
+            if need_v:
+                dv = _sum(dv, joined(E.swapaxes(-1, -2), G[..., rows, :c]))  # P.T @ g = E.T @ (g / total)
         dq *= root
         return dq, dk, dv
 
-    return node("causal_attention", y, *((x, lambda g, i=i: gradients(g)[i]) for i, x in enumerate((q, k, v))))
+    return node("causal_attention", y,
+                (q, lambda g: gradients(g)[0]), (k, lambda g: gradients(g)[1]), (v, lambda g: gradients(g)[2]))
 
 
 def _masked_exp(scores):
     """exp(scores) where the query may look, 0 elsewhere; where it would overflow, each row comes out scaled.
 
-    scores: (..., queries, keys), overwritten. The queries are the last of the keys' positions.
+    scores: (..., n, keys), overwritten. The n queries are the last of the keys' positions.
     """
-    visible = _visible(*scores.shape[-2:], scores.dtype)
-    if max(scores.max(initial=0), -scores.min(initial=0)) < 30:  # no exp overflows, and no row of them vanishes
+    n = scores.shape[-2]
+    visible = _triangle(n, scores.dtype)
+    if _moderate(scores):
         np.exp(scores, out=scores)
-        scores *= visible  # np.where would take several times as long
+        scores[..., -n:] *= visible  # np.where would take several times as long
         return scores
-    scores = np.where(visible, scores, -np.inf)
+    scores[..., -n:] = np.where(visible, scores[..., -n:], -np.inf)
     scores -= scores.max(axis=-1, keepdims=True)
     return np.exp(scores, out=scores)
 
 
 def _sum(so_far, part):
-    """so_far + part, where part may lack the last rows; so_far is None at first."""
+    """so_far, None at first, with part added to it; part may lack the last rows."""
     if so_far is None:
         return part
     so_far[..., :part.shape[-2], :] += part

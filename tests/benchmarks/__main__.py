@@ -110,7 +110,8 @@ def memory(peaks, sizes):
     """The lines of the table of peak memory."""
     for name, by_size in peaks.items():
         yield NAMES[name], [f"{by_size[size][mode] / 1e6:.3g} MB" for mode in MODES for size in sizes]
-        yield "LoRA / full", [*(f"{by_size[s]['lora'] / by_size[s]['full']:.2f}" for s in sizes), *("" for _ in sizes)]
+        shares = [f"{by_size[size]['lora'] / by_size[size]['full']:.2f}" for size in sizes]
+        yield f"{NAMES[name]}, LoRA / full", shares + [""] * len(sizes)
 
 
 def table(title, sizes, lines):

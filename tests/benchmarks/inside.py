@@ -7,6 +7,7 @@ the step is timed without them too, and both are printed.
 
 import argparse
 import functools
+import os
 import time
 from collections import Counter
 
@@ -69,6 +70,7 @@ def main():
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--save", action="store_true", help="put the table into README.md")
     options, report = parser.parse_args(), Report("inside")
+    report.line(f"OPENBLAS_NUM_THREADS={os.environ.get('OPENBLAS_NUM_THREADS', '')}\n")
     results, parts = {}, [*PARTS.values(), REST, OPTIMIZER, ENGINE]
     report.line("| size, mode | step | " + " | ".join(parts) + " |")
     report.line("|---|---|" + "---|" * len(parts))

@@ -43,7 +43,7 @@ def multiplications(size, mode):
     if mode == "full":
         return N * (3 * (L * layer + head) + 6 * L * attention)
     q_k_v, adapters = 3 * d * d, 2 * 2 * r * d
-    return N * (2 * (L * layer + head) + 6 * L * attention - q_k_v + 3 * L * adapters - 2 * r * d)
+    return N * (2 * (L * layer + head) + 6 * L * attention - q_k_v - attention + 3 * L * adapters - 2 * r * d)
 
 
 def bytes_held(size, mode):

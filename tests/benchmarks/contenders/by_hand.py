@@ -109,7 +109,7 @@ class Contender:
         Y /= Total
         return y, (Q, K, V, Y, Total, blocks)
 
-    def attention_backward(self, g, kept):
+    def attention_backward(self, g, kept, need_k=True):
         Q, K, V, Y, Total, blocks = kept
         # G = [g / total, D / total] by [v, -1]^T is (g v^T - D) / total, where D = sum(g * y).
         B, heads, T, c = V.shape
@@ -123,7 +123,7 @@ class Contender:
             dS = G[:, :, start:stop] @ VT[..., :stop]
             dS *= E
             np.matmul(dS, K[:, :, :stop], out=self.split(dq)[:, :, start:stop])
-            for d, a, b in (dk, dS, Q[:, :, start:stop]), (dv, E, G[:, :, start:stop, :c]):
+            for d, a, b in ((dk, dS, Q[:, :, start:stop]), (dv, E, G[:, :, start:stop, :c]))[not need_k:]:
                 if stop == T:  # the last block saw all keys, the others fewer
                     np.matmul(a.swapaxes(2, 3), b, out=self.split(d))
                 else:
@@ -170,7 +170,7 @@ class Contender:
             dn = self.linear_backward(f"{at}.fc1", dh, kept["fc1"])
             g += self.norm_backward(f"{at}.final_layer_norm", dn, kept["norm2"])
             dy = self.linear_backward(f"{at}.self_attn.out_proj", g, kept["out"])
-            dq, dk, dv = self.attention_backward(dy, kept["attention"])
+            dq, dk, dv = self.attention_backward(dy, kept["attention"], below)
             dn = self.linear_backward(f"{at}.self_attn.q_proj", dq, kept["q"], below)
             dn_v = self.linear_backward(f"{at}.self_attn.v_proj", dv, kept["v"], below)
             if below:
