@@ -32,6 +32,7 @@ FAULTS = [
     ("graph.py", "g.sum(axis=(*range(extra), *stretched))", "g.sum(axis=tuple(range(extra)))", "tensor"),
     ("graph.py", "stretched = [i + extra for", "stretched = [i for", "tensor"),
     ("graph.py", "if shape and not stretched:", "if shape:", "tensor"),
+    ("graph.py", 'g.dtype if g.dtype.kind == "f" else float', "g.dtype", "tensor"),
     ("graph.py", "        grad_enabled.reset(token)", "        pass", "tensor"),
     ("graph.py", "if last[0] is not g:", "if last[0] is None:", "tensor"),
     # Tensor
@@ -97,7 +98,6 @@ FAULTS = [
     ("ops/attention.py", "np.tri(n, dtype=dtype)", "np.ones((n, n), dtype)", "fused"),
     ("ops/attention.py", "root = c ** -0.5", "root = c ** -1.0", "fused"),
     ("ops/attention.py", "(30 if x.itemsize > 2 else 3)", "30", "fused"),
-    ("graph.py", 'g.dtype if g.dtype.kind == "f" else float', "g.dtype", "tensor"),
     ("ops/attention.py", "    scores -= scores.max(axis=-1, keepdims=True)\n", "", "fused"),
     ("ops/attention.py", "seen = S - T + rows.stop", "seen = S", "fused"),
     ("ops/attention.py", "VT = np.full((*V.shape[:-2], c + 1, S), -1, dtype)",

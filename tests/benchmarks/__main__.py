@@ -15,6 +15,7 @@ import numpy as np
 from . import drawing, work
 from .contenders import NAMES
 from .report import Report
+from .work import MODES
 from .worker import PACKAGES, Worker, installed
 
 
@@ -23,7 +24,7 @@ def check(size, contenders):
 
     Raises AssertionError that names the contender and the gradient.
     """
-    for mode in ("lora", "full"):
+    for mode in MODES:
         first = None
         for name in contenders:
             with Worker(name, size, mode, dtype="float64") as worker:
@@ -70,7 +71,7 @@ def spread(values):
 def compare(size, threads, contenders, rounds, seconds):
     """{(mode, contender, keep, threads): (ratios, its step times, ours)} of lora_np to each contender at one size."""
     out, rest = {}, 0.1 * (threads > 1)
-    for mode in ("lora", "full"):
+    for mode in MODES:
         with Worker("lora_np", size, mode, threads, keep=True) as ours:
             for name in contenders:
                 for keep in (False, True):  # as it is installed, and with keep_freed_memory
@@ -82,9 +83,6 @@ def compare(size, threads, contenders, rounds, seconds):
                     a, b = paired(ours, full, rounds, seconds, rest)
                     out["lora", "full", True, threads] = a / b, b, a
     return out
-
-
-MODES = {"lora": "LoRA", "full": "full"}
 
 
 def ratios(results, sizes, t):
@@ -158,7 +156,7 @@ def main():
     for name in ("lora_np", "by_hand"):
         peaks[name] = {size: {} for size in options.sizes}
         for size in options.sizes:
-            for mode in ("lora", "full"):
+            for mode in MODES:
                 with Worker(name, size, mode, keep=True) as worker:
                     peaks[name][size][mode] = worker.ask("peak")
     for t in options.threads:

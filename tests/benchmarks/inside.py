@@ -16,7 +16,7 @@ from lora_np import graph, ops, tensor
 from . import drawing
 from .contenders.lora_np import Contender
 from .report import Report
-from .work import SIZES, batches, weights
+from .work import MODES, SIZES, batches, weights
 
 PARTS = {"linear": "linear", "causal_attention": "attention", "layer_norm": "layer norm", "relu": "ReLU",
          "cross_entropy": "cross-entropy"}
@@ -75,7 +75,7 @@ def main():
     report.line("| size, mode | step | " + " | ".join(parts) + " |")
     report.line("|---|---|" + "---|" * len(parts))
     for size in options.sizes:
-        for mode, label in (("lora", "LoRA"), ("full", "full")):
+        for mode, label in MODES.items():
             spent, plain, whole = split(size, mode, {"tiny": 1000, "small": 60, "large": 8}[size])
             shares = {part: sum(t for (at, _), t in spent.items() if at == part) / whole for part in parts}
             results[f"{size}, {label}"] = shares

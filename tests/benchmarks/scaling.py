@@ -14,9 +14,9 @@ from lora_np import GPTConfig
 from lora_np.budget import attention_weights, memory_budget
 
 from . import drawing
-from .__main__ import MODES, paired
+from .__main__ import paired
 from .report import Report
-from .work import TARGETS, VOCABULARY, Size
+from .work import MODES, TARGETS, VOCABULARY, Size
 from .worker import Worker
 
 BASE = Size(d_model=128, n_heads=4, n_layers=2, d_ff=512, context=64, batch=8)

@@ -26,6 +26,7 @@ class Size:
         return ALPHA / self.r
 
 
+MODES = {"lora": "LoRA", "full": "full"}
 SIZES = {"tiny": Size(16, 2, 1, 64, 16, 4),
          "small": Size(64, 4, 2, 256, 64, 16),
          "large": Size(256, 8, 4, 1024, 128, 8)}

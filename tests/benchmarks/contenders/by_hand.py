@@ -118,20 +118,26 @@ class Contender:
         G[..., c] = np.einsum("bhtc,bhtc->bht", G[..., :c], Y)
         VT = np.full((B, heads, c + 1, T), -1, self.dtype)
         VT[:, :, :c] = V.swapaxes(2, 3)
-        dq, dk, dv = (np.empty_like(g) for _ in range(3))
-        for start, stop, E in reversed(blocks):
+        dq, dk, dv = np.empty_like(g), None, None
+        for start, stop, E in reversed(blocks):  # the last block saw all keys, the others fewer
             dS = G[:, :, start:stop] @ VT[..., :stop]
             dS *= E
             np.matmul(dS, K[:, :, :stop], out=self.split(dq)[:, :, start:stop])
-            for d, a, b in ((dk, dS, Q[:, :, start:stop]), (dv, E, G[:, :, start:stop, :c]))[not need_k:]:
-                if stop == T:  # the last block saw all keys, the others fewer
-                    np.matmul(a.swapaxes(2, 3), b, out=self.split(d))
-                else:
-                    part = np.empty((B, stop, g.shape[1]), self.dtype)
-                    np.matmul(a.swapaxes(2, 3), b, out=part.reshape(B, stop, heads, c).swapaxes(1, 2))
-                    d.reshape(B, T, -1)[:, :stop] += part
+            dv = self.plus(dv, E, G[:, :, start:stop, :c])
+            if need_k:
+                dk = self.plus(dk, dS, Q[:, :, start:stop])
         dq *= c ** -0.5
-        return dq, dk, dv
+        return dq, dk.reshape(g.shape) if need_k else None, dv.reshape(g.shape)
+
+    def plus(self, so_far, a, b):
+        """so_far (B, T, d), None at first, plus a^T b of each head, which may lack the last positions."""
+        B, heads, _, positions = a.shape
+        part = np.empty((B, positions, self.size.d_model), self.dtype)
+        np.matmul(a.swapaxes(2, 3), b, out=part.reshape(B, positions, heads, -1).swapaxes(1, 2))
+        if so_far is None:
+            return part
+        so_far[:, :positions] += part
+        return so_far
 
     # The model.
 
