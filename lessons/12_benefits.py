@@ -127,8 +127,7 @@ ax.invert_yaxis()
 ax.grid(False)
 ax.set(xlabel=f"MB, for a model of {trained['full'] / 1e6:.1f} million parameters", xlim=(0, 95))
 figures.save(fig, "12_memory", alt="Bars of the megabytes that training a model of 3.2 million parameters holds, in full and with "
-             "LoRA of rank 8. Weights 12.8 and 12.9; AdamW's m and v 25.6 and 0.3; gradients 12.8 and 0.1; activations 31 and "
-             "20; highest in a step 85 and 38; file for one task 12.8 and 0.1.")
+             "LoRA of rank 8. " + "; ".join(f"{row} {megabytes('full', row)} and {megabytes('LoRA', row)}" for row in rows) + ".")
 
 # %% [markdown]
 # ## Several tasks on one base
