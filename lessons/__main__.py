@@ -9,10 +9,12 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lora_np import terminal
+from lora_np.support import terminal
 
 from . import stopped
-from .course import bases, feedback, grading, judge, progress, runner, scripts, tasks
+from .course.checking import judge, runner, tasks
+from .course.classroom import feedback, grading, progress
+from .course.pages import scripts
 
 ROOT = tasks.LESSONS.parent
 
@@ -24,25 +26,25 @@ class UsageError(Exception):
 def run(options, render=False):
     """Run lessons one after the other. Returns 1 if one of them failed, else 0."""
     if options.retrain:
-        bases.retrain()
+        retrain(options)
     paths, failed, begin = _lessons(options.numbers), [], time.perf_counter()
     for path in paths:
         print(f"\n== {scripts.title(path)}", flush=True)
         start = time.perf_counter()
         try:
             if render:
-                path.with_suffix(".md").write_text(scripts.render(path), encoding="utf-8")
-                print(f"page: lessons/{path.stem}.md")
+                path.with_name("README.md").write_text(scripts.render(path), encoding="utf-8")
+                print(f"page: {_shown(path.with_name('README.md'))}")
             else:
                 scripts.execute(path)
         except BrokenPipeError:  # nobody reads on
             raise
         except Exception as error:  # a lesson that fails is reported; the others still run
             *_, frame = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)] or [None]
-            where = f"lessons/{path.name}, line {frame.lineno}: {frame.line}" if frame else f"lessons/{path.name}"
+            where = _shown(path) + (f", line {frame.lineno}: {frame.line}" if frame else "")
             print(f"FAILED at {where}\n  {type(error).__name__}: {error}", file=sys.stderr)
-            failed.append(path.name[:2])
-        print(f"-- {path.name[:2]} took {time.perf_counter() - start:.0f} s", flush=True)
+            failed.append(path.parent.name[:2])
+        print(f"-- {path.parent.name[:2]} took {time.perf_counter() - start:.0f} s", flush=True)
     print(f"\n{len(paths) - len(failed)} of {len(paths)} lessons ran through, in {time.perf_counter() - begin:.0f} s"
           + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
@@ -60,10 +62,11 @@ def list_(options):
 def notebook(options):
     for path in _lessons(options.numbers):
         path.with_suffix(".ipynb").write_text(scripts.notebook(path), encoding="utf-8")
-        print(f"lessons/{path.stem}.ipynb")
+        print(_shown(path.with_suffix(".ipynb")))
 
 
 def retrain(options):
+    from .course.pages import bases  # trains, and so has no place in a quick command
     bases.retrain()
 
 
@@ -125,7 +128,7 @@ def next_(options):
         if verdict.status != "pass":
             lesson = scripts.lessons().get(exercise.number)
             print(feedback.line(exercise, verdict))
-            print(f"Read lessons/{lesson.stem}.md, then edit {_shown(exercise.file)}" if lesson else
+            print(f"Read {_shown(lesson.with_name('README.md'))}, then edit {_shown(exercise.file)}" if lesson else
                   f"Edit {_shown(exercise.file)}")
             print(f"Check your work: python -m lessons check {exercise.number}")
             return
@@ -148,8 +151,8 @@ def stubs(options):
 COMMANDS = {  # name: (function, what it takes, what it does)
     "run": (run, "lessons", "run every lesson, or these, and draw their figures; the word itself may be left out"),
     "list": (list_, "lessons", "what there is"),
-    "render": (render, "lessons", "run, and write the pages (lessons/08_….md)"),
-    "notebook": (notebook, "lessons", "write lessons/08_….ipynb"),
+    "render": (render, "lessons", "run, and write the pages (lessons/08_…/README.md)"),
+    "notebook": (notebook, "lessons", "write lessons/08_…/lesson.ipynb"),
     "retrain": (retrain, "", "rebuild the pretrained bases that lessons start from"),
     "check": (check, "exercises", "check all exercises, a line each, or one in full"),
     "hint": (hint, "exercise", "the next hint on what does not work yet"),
@@ -205,7 +208,7 @@ def _parser():
                            help="the time that one exercise may take (default %(default)s)")
         if name == "check":
             p.add_argument("-v", "--verbose", action="store_true", help="the whole traceback, too")
-            p.add_argument("--file", type=Path, help="check this file instead of lessons/exercises/ex….py")
+            p.add_argument("--file", type=Path, help="check this file instead of lessons/09_…/ex09_….py")
         if name == "grade":
             p.add_argument("folder", type=Path, help="holds one folder for each student, with exercise files in it")
             p.add_argument("--out", type=Path, default=Path("grades.csv"), help="the table (default %(default)s)")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .checks import expect, whole
 from .graph import backpropagate, no_grad
 from .nn import Module
+from .support.checks import expect, whole
 from .tensor import Tensor
 
 STEP, RTOL, ATOL = 1e-6, 1e-5, 1e-7

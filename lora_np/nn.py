@@ -3,7 +3,7 @@
 import numpy as np
 
 from . import ops
-from .checks import array, expect, float_type, generator, real, whole
+from .support.checks import array, expect, float_type, generator, real, whole
 from .tensor import Tensor
 
 

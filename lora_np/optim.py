@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from .checks import expect, real, whole
+from .support.checks import expect, real, whole
 from .tensor import Tensor
 
 CHUNK = 1 << 16  # elements updated at a time: few enough to stay in the processor's cache throughout

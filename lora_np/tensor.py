@@ -11,8 +11,8 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from .checks import checked_seed, compared, numbers
 from .graph import Node, backpropagate, grad_enabled
+from .support.checks import checked_seed, compared, numbers
 
 tape = ContextVar("tape", default=None)  # a list, while trace.py records what each node computed
 # name -> function. Operations need Tensor, so they are defined after it, in ops, and entered here; Tensor's operators

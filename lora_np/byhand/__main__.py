@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import terminal
+from ..support import terminal
 from .handout import as_key, as_markdown, as_text, key_table
 from .mistakes import diagnose, draw
 from .worksheet import at_start, by_hand, matrix, worked_example

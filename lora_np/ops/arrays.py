@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..checks import array
+from ..support.checks import array
 from ..tensor import Tensor, as_tensor, node, operation
 
 

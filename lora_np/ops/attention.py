@@ -4,8 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..checks import array, whole
 from ..graph import once
+from ..support.checks import array, whole
 from ..tensor import node, operation
 from .layers import floating, indices
 

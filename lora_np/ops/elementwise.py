@@ -3,7 +3,7 @@ NumPy; a vjp may then return a gradient of the broadcast shape, and backward sum
 
 import numpy as np
 
-from ..checks import array
+from ..support.checks import array
 from ..tensor import as_tensor, node, operation
 
 

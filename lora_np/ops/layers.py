@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ..checks import array, generator, real
+from ..support.checks import array, generator, real
 from ..tensor import as_tensor, node, operation
 
 

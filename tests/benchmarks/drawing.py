@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lessons.course import figures
+from lessons.course.pages import figures
 
 from .contenders import NAMES
 from .work import SIZES, VOCABULARY

@@ -11,7 +11,7 @@ from dataclasses import astuple, replace
 import numpy as np
 
 from lora_np import GPTConfig
-from lora_np.budget import attention_weights, memory_budget
+from lora_np.extras.budget import attention_weights, memory_budget
 
 from . import drawing
 from .__main__ import paired
@@ -47,7 +47,7 @@ def multiplications(size, mode):
 
 
 def bytes_held(size, mode):
-    """What lora_np.budget counts: weights, gradients, AdamW's states, and what the operations keep for backward."""
+    """What extras/budget.py counts: weights, gradients, AdamW's states, and what the operations keep for backward."""
     config = GPTConfig(VOCABULARY, size.context, size.d_model, size.n_heads, size.n_layers, size.d_ff)
     return memory_budget(config, TARGETS if mode == "lora" else (), size.r, batch=size.batch).training
 

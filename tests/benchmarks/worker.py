@@ -70,7 +70,7 @@ def main():
 
     name, size, mode, keep, dtype = pickle.load(commands)
     if keep:
-        import_module("lora_np.memory").keep_freed_memory()
+        import_module("lora_np.support.memory").keep_freed_memory()
     module, work = import_module(f"tests.benchmarks.contenders.{name}"), import_module("tests.benchmarks.work")
     if name == "pytorch":
         module.torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

@@ -1,0 +1,209 @@
+"""Checks of exercise 03. The right answers come from formulas: of cubes and sines the differences are known."""
+
+import numpy as np
+
+from lessons.course.checking.tasks import Check, Misconception, Task
+
+NAME = "ex03_gradient_check"
+TITLE = "measuring a gradient"
+
+
+def central_difference(f, x, h):
+    return f.difference(x, h)
+
+
+def relative_error(a, n):
+    return max(abs(p - q) / max(abs(p), abs(q)) if p or q else 0.0
+               for p, q in zip(a.ravel().tolist(), n.ravel().tolist(), strict=True))
+
+
+def best_step(f, slope, x, steps):
+    errors = [abs((f(x + h) - f(x - h)) / (2 * h) - slope) for h in steps]
+    return steps[int(np.argmin(errors))]
+
+
+def cubes(shape, h):
+    """f(v) = sum of c v^3 + (sum of v)^2, whose central difference is exactly c (3 x^2 + h^2) + 2 sum of x."""
+    def draw(rng):
+        c = rng.uniform(1, 2, shape) * rng.choice([-1, 1], shape)
+
+        def f(v):
+            """sum of c v^3, plus the square of the sum of v"""
+            return float((c * v ** 3).sum() + v.sum() ** 2)
+
+        f.difference = lambda x, h: c * (3 * x ** 2 + h ** 2) + 2 * x.sum()
+        return f, rng.normal(size=shape), h
+    return draw
+
+
+def errors(rng):
+    """Two gradients that agree to different degrees; the worst entry is one where a is too small."""
+    n = rng.uniform(1, 9, (3, 4)) * rng.choice([-1, 1], (3, 4))
+    a = n * (1 + rng.uniform(0.001, 0.01, n.shape))
+    a[1, 2] = 0.9 * abs(n[1, 2])
+    n[1, 2] = abs(n[1, 2])
+    return a, n
+
+
+def with_zeros(rng):
+    """One entry is 0 in both; the worst is negative in both."""
+    a, n = errors(rng)
+    a[0, 0] = n[0, 0] = 0
+    n[2, 1] = -abs(n[2, 1])
+    a[2, 1] = 0.8 * n[2, 1]
+    return a, n
+
+
+def all_zeros(rng):
+    return (v := np.zeros(rng.integers(3, 9)), v.copy())
+
+
+def sines(*steps, sign=1):
+    """sign: -1 makes the error of large steps positive, so that the smallest signed error is not the largest step."""
+    def draw(rng):
+        c, x = sign * float(rng.uniform(1, 3)), float(rng.uniform(0.5, 1.2))
+
+        def f(v):
+            """c sin(v)"""
+            return float(c * np.sin(v))
+
+        return f, float(c * np.cos(x)), x, [float(h) for h in rng.permutation(steps)]
+    return draw
+
+
+def moved(f, x, h, at):
+    """f where the entries of x at an index are moved by h."""
+    x = x.copy()
+    x[at] += h
+    return f(x)
+
+
+def each_entry(slope):
+    """A difference with one thing wrong: slope(f, x, h, at) for each entry."""
+    def wrong(f, x, h):
+        return np.array([slope(f, x, h, at) for at in np.ndindex(x.shape)]).reshape(x.shape)
+    return wrong
+
+
+def never_moved_back(f, x, h):
+    x, slopes = x.copy(), np.zeros(x.shape)
+    for at in np.ndindex(x.shape):
+        x[at] += h
+        up = f(x)
+        x[at] -= 2 * h
+        slopes[at] = (up - f(x)) / (2 * h)
+    return slopes
+
+
+TASKS = (
+    Task(
+        central_difference, "the measured gradient",
+        checks=(Check("a vector, h = 0.1", cubes((4,), 0.1)),
+                Check("a matrix, h = 0.01", cubes((3, 2), 0.01))),
+        hints=("Which entries of x change between the two calls of f that give one slope? What must x be again before "
+               "the next?",
+               "slope[i] = (f(x + h e_i) - f(x - h e_i)) / (2 h), where e_i is 1 at entry i and 0 elsewhere.",
+               "for at in np.ndindex(x.shape): step = np.zeros(x.shape); step[at] = ____; "
+               "slopes[at] = (f(____) - f(____)) / ____"),
+        misconceptions=(
+            Misconception(
+                "one-sided-difference", each_entry(lambda f, x, h, at: (moved(f, x, h, at) - f(x)) / h),
+                "A one-sided difference is off by about h times half the curvature; a central one only by h^2.",
+                "measure x^2 at 3 with h = 0.1: one-sided gives 6.1, central 6."),
+            Misconception(
+                "divided-by-h-alone", each_entry(lambda f, x, h, at: (moved(f, x, h, at) - moved(f, x, -h, at)) / h),
+                "Between x - h and x + h lie two steps: divide by 2 h.",
+                "measure f(x) = x, whose slope is 1."),
+            Misconception(
+                "all-entries-moved-at-once", each_entry(lambda f, x, h, at: (f(x + h) - f(x - h)) / (2 * h)),
+                "x + h moves every entry; the slope in one entry needs a step in that entry alone.",
+                "measure f(v) = v[0]: its slope in v[1] is 0."),
+            Misconception(
+                "whole-row-moved", each_entry(
+                    lambda f, x, h, at: (moved(f, x, h, at[0]) - moved(f, x, -h, at[0])) / (2 * h)),
+                "In a matrix x[i] is a row of entries; one entry is x[i, j]. np.ndindex(x.shape) goes over all.",
+                "measure f(v) = v[0, 0]: its slope in v[0, 1] is 0."),
+            Misconception(
+                "entry-not-moved-back", never_moved_back,
+                "The next entry has to be measured at the same x: after each one, put it back, or work on a copy.",
+                "print x before and after each pair of calls."),
+        )),
+    Task(
+        relative_error, "the error",
+        checks=(Check("entries of several sizes and signs", errors),
+                Check("an entry where both are 0; the worst is below 0 in both", with_zeros),
+                Check("all entries 0 in both", all_zeros)),
+        hints=("Is 0.001 a large error? For which gradient? And may one wrong entry among a million be averaged away?",
+               "In each entry |a - n| / max(|a|, |n|), or 0 where both are 0; then the largest.",
+               "size = np.maximum(____, ____); return float((np.abs(a - n) / np.where(size > 0, size, ____)).max())"),
+        misconceptions=(
+            Misconception(
+                "absolute-error-taken", lambda a, n: float(np.abs(a - n).max()),
+                "An error means something only beside the size of the number: divide by max(|a|, |n|).",
+                "compare a = 1e-8 with n = 2e-8: one is twice the other."),
+            Misconception(
+                "averaged-over-the-entries", lambda a, n: float(np.mean(
+                    np.abs(a - n) / np.where((s := np.maximum(np.abs(a), np.abs(n))) > 0, s, 1))),
+                "One wrong entry counts: take the largest error, not the mean.",
+                "compare a million equal entries and one that is wrong."),
+            Misconception(
+                "sign-of-the-error-kept", lambda a, n: float(np.max(
+                    (a - n) / np.where((s := np.maximum(np.abs(a), np.abs(n))) > 0, s, 1))),
+                "Too small is as wrong as too large: take |a - n|.",
+                "compare a = [1] with n = [5]."),
+            Misconception(
+                "zero-divided-by-zero", lambda a, n: float((np.abs(a - n) / np.maximum(np.abs(a), np.abs(n))).max()),
+                "Where both are 0 they agree; 0 / 0 gives nan, which then hides all else.",
+                "compare a = [0, 1] with n = [0, 2]."),
+            Misconception(
+                "sign-left-in-the-denominator", lambda a, n: float(np.max(
+                    np.abs(a - n) / np.where((s := np.maximum(a, n)) == 0, 1, s))),
+                "Sizes are compared, so signs go below the line too: max(|a|, |n|). Otherwise the error of an entry "
+                "below 0 is negative and never the largest.",
+                "compare a = [-1] with n = [-2]: 0.5."),
+            Misconception(
+                "nan-skipped", lambda a, n: float(np.nanmax(np.abs(a - n) / np.maximum(np.abs(a), np.abs(n)))
+                                                  if np.any(a) or np.any(n) else np.nan),
+                "np.nanmax skips 0 / 0, but where every entry is 0 in both nothing is left; the error is then 0.",
+                "compare a = [0, 0] with n = [0, 0]."),
+            Misconception(
+                "divided-by-the-sum", lambda a, n: float(np.max(
+                    np.abs(a - n) / np.where((s := np.abs(a) + np.abs(n)) > 0, s, 1))),
+                "Here the difference is measured against the larger of the two, not against their sum.",
+                "compare a = [2] with n = [1]: 0.5."),
+        )),
+    Task(
+        best_step, "the step",
+        checks=(Check("steps from 0.1 to 1e-13", sines(1e-1, 1e-3, 1e-5, 1e-9, 1e-13), exact=True),
+                Check("large steps only", sines(1e-1, 1e-2, 1e-3, sign=-1), exact=True),
+                Check("tiny steps only", sines(1e-9, 1e-11, 1e-13), exact=True)),
+        hints=("Why could a smaller step be worse? Do not decide by thinking: measure the error at each step.",
+               "error(h) = |(f(x + h) - f(x - h)) / (2 h) - slope|; take the h whose error is smallest.",
+               "return min(steps, key=lambda h: abs(____ - slope))"),
+        misconceptions=(
+            Misconception(
+                "smallest-step-is-best", lambda f, slope, x, steps: min(steps),
+                "Below about 1e-6 rounding in f, divided by ever smaller h, outweighs what the smaller step gains.",
+                "print the error at h = 1e-5 and at h = 1e-13."),
+            Misconception(
+                "largest-step-is-best", lambda f, slope, x, steps: max(steps),
+                "A large step measures across the curve and not along it; its error falls with h^2 at first.",
+                "print the error at h = 0.1 and at h = 0.001."),
+            Misconception(
+                "one-sided-difference-measured", lambda f, slope, x, steps: min(
+                    steps, key=lambda h: abs((f(x + h) - f(x)) / h - slope)),
+                "f(x) is only at one side of the step: the error of a central difference, from x - h to x + h, falls "
+                "with h^2 and not with h, so that its best step is larger.",
+                "print the errors of both at h = 1e-5."),
+            Misconception(
+                "sign-kept-in-the-smallest-error", lambda f, slope, x, steps: min(
+                    steps, key=lambda h: (f(x + h) - f(x - h)) / (2 * h) - slope),
+                "The sign of the error is kept, so the most negative one wins: compare the sizes, abs(...).",
+                "print the errors at all steps, with their signs."),
+            Misconception(
+                "smallest-error-returned", lambda f, slope, x, steps: min(
+                    abs((f(x + h) - f(x - h)) / (2 * h) - slope) for h in steps),
+                "The question is at which step the error is smallest, not how small it is.",
+                "look at the example: the result is one of the steps."),
+        )),
+)

@@ -1,0 +1,163 @@
+"""Checks of exercise 04. The right answers come from the library's SGD."""
+
+import numpy as np
+
+from lessons.course.checking.tasks import Check, Misconception, Task
+from lora_np import Tensor
+from lora_np.optim import SGD
+
+NAME = "ex04_training_loop"
+TITLE = "a training loop"
+
+
+def sgd_step(parameters, lr):
+    SGD(parameters, lr).step()
+
+
+def train(parameters, loss, lr, steps):
+    optimizer, losses = SGD(parameters, lr), []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    return losses
+
+
+def numbers(returned, parameters, *rest):
+    """What became of the parameters."""
+    return [p.numpy() for p in parameters]
+
+
+def step_made(new, parameters, lr):
+    return {f"the step of parameters[{i}]": a - p.data for i, (a, p) in enumerate(zip(new, parameters, strict=True))}
+
+
+def with_gradients(none=False):
+    def draw(rng):
+        parameters = [Tensor(rng.normal(size=shape), requires_grad=True) for shape in ((3, 2), (4,))]
+        for p in parameters:
+            p.grad = rng.normal(size=p.shape)
+        if none:
+            parameters[0].grad = None
+        return parameters, float(rng.uniform(0.1, 0.5))
+    return draw
+
+
+def regression(steps, lr, stale=False):
+    """A line through 8 points. stale: the parameters hold gradients of something else."""
+    def draw(rng):
+        X, y = rng.normal(size=(8, 3)), rng.normal(size=8)
+        w, b = (Tensor(rng.normal(size=shape), requires_grad=True) for shape in ((3,), ()))
+
+        def loss():
+            """the mean squared error of a line"""
+            return ((Tensor(X) @ w + b - y) ** 2).mean()
+
+        if stale:
+            w.grad, b.grad = np.full(3, 7.0), np.array(7.0)
+        return [w, b], loss, lr, steps
+    return draw
+
+
+def both(returned, parameters, *rest):
+    return returned, numbers(returned, parameters)
+
+
+def moved(how):
+    """sgd_step with another new value: how(array, gradient, lr)."""
+    def wrong(parameters, lr):
+        for p in parameters:
+            if p.grad is not None:
+                p.data = how(p.data, p.grad, lr)
+    return wrong
+
+
+def loop(clear="first", record="before", sign=1, extra=0):
+    """train with the clearing left out or misplaced, the loss taken at another time, or another sign."""
+    def wrong(parameters, loss, lr, steps):
+        losses = []
+        for _ in range(steps + extra):
+            value = loss()
+            if clear == "first":
+                SGD(parameters, lr).zero_grad()
+            value.backward()
+            if clear == "late":
+                SGD(parameters, lr).zero_grad()
+            for p in parameters:
+                if p.grad is not None:
+                    p.data = p.data - sign * lr * p.grad
+            losses.append((value if record == "before" else loss()).item())
+        return losses
+    return wrong
+
+
+TASKS = (
+    Task(
+        sgd_step, "parameters",
+        checks=(Check("two parameters", with_gradients(), observe=numbers, parts=step_made),
+                Check("a parameter without a gradient", with_gradients(none=True), observe=numbers)),
+        hints=("The gradient points where the loss rises fastest. Which way do you want to go, and how far?",
+               "p = p - lr * gradient, for each parameter that has one.",
+               "if p.grad is not None: p.data = p.data ____ lr * ____"),
+        misconceptions=(
+            Misconception(
+                "moved-up-the-slope", moved(lambda p, g, lr: p + lr * g),
+                "The gradient points uphill; subtracting it goes down.",
+                "minimise p^2 from p = 1: after a step p should be closer to 0."),
+            Misconception(
+                "no-parameter-moved", lambda parameters, lr: None,
+                "After p = p - lr * p.grad the name p means something new, and the parameter is where it was: assign "
+                "to p.data.",
+                "print parameters[0].data before and after the call."),
+            Misconception(
+                "learning-rate-left-out", moved(lambda p, g, lr: p - g),
+                "The step is lr times the gradient; lr says how far to trust the slope.",
+                "minimise p^2 from p = 1 without lr: it jumps to -1 and back for ever."),
+            Misconception(
+                "gradient-put-in-the-place-of-the-parameter", moved(lambda p, g, lr: -lr * g),
+                "A step starts from where the parameter is: p - lr * g.",
+                "make a step with a gradient of 0: nothing may move."),
+            Misconception(
+                "only-the-sign-of-the-gradient", moved(lambda p, g, lr: p - lr * np.sign(g)),
+                "The step is proportional to the gradient: steeper means further.",
+                "double the gradient: the step should double."),
+            Misconception(
+                "shrunk-by-the-learning-rate", moved(lambda p, g, lr: (1 - lr) * p - lr * g),
+                "This is a step with weight decay: it pulls every parameter towards 0 besides. Here there is none.",
+                "make a step with a gradient of 0: nothing may move."),
+        )),
+    Task(
+        train, ("losses", "parameters"),
+        checks=(Check("6 steps", regression(6, 0.1), observe=both),
+                Check("5 steps, with gradients left over from before", regression(5, 0.05, stale=True), observe=both),
+                Check("0 steps", regression(0, 0.1), observe=both)),
+        hints=("What does backward do to a gradient that is there already? So what has to happen once in each step?",
+               "Each step: compute the loss; set every gradient to None; backward; move every parameter; note the "
+               "loss.",
+               "for _ in range(steps): value = ____; for p in parameters: p.grad = ____; value.____; sgd_step(____)"),
+        misconceptions=(
+            Misconception(
+                "gradients-not-cleared", loop(clear="never"),
+                "backward adds to the gradients that are there, so each step follows the sum of all earlier ones too.",
+                "print p.grad after each backward: as the loss falls, it should shrink."),
+            Misconception(
+                "no-gradient-at-the-step", loop(clear="late"),
+                "Nothing moved. Is backward called, are gradients cleared only before it, and is the new array given "
+                "to p.data?",
+                "print p.grad right before the step, and p.data right after it."),
+            Misconception(
+                "loss-noted-after-the-step", loop(record="after"),
+                "The loss that belongs to a step is the one whose gradient it follows, from before it.",
+                "compare losses[0] with the loss of the parameters as they were."),
+            Misconception(
+                "climbing", loop(sign=-1),
+                "The gradient points uphill; subtract it.",
+                "print the losses: they should fall."),
+            Misconception(
+                "one-step-too-many", loop(extra=1),
+                "steps is how often a step is made, and how many losses there are.",
+                "call it with steps = 0: nothing may move."),
+        )),
+)

@@ -1,0 +1,262 @@
+"""Checks of exercise 09. The right answers come from the library's own LoRA layer and its autograd."""
+
+from types import SimpleNamespace as Namespace
+
+import numpy as np
+
+from lessons.course.checking.tasks import Check, Misconception, Task
+from lora_np import LoraConfig, Tensor
+from lora_np.lora import LoraLinear
+from lora_np.nn import Linear
+
+NAME = "ex09_lora_layer"
+TITLE = "the LoRA layer"
+
+
+def layer(W0, A, B, alpha):
+    """The library's LoraLinear with these numbers."""
+    (d, r), k = B.shape, A.shape[1]
+    lora = LoraLinear(Linear(k, d, bias=False), LoraConfig(r=r, lora_alpha=alpha))
+    lora.weight.data, lora.lora_A.data, lora.lora_B.data = W0, A, B
+    return lora
+
+
+def lora_init(d, k, r, rng):
+    lora = LoraLinear(Linear(k, d, bias=False), LoraConfig(r=r), rng)
+    return lora.lora_A.numpy(), lora.lora_B.numpy()
+
+
+def lora_forward(x, W0, A, B, alpha):
+    return layer(W0, A, B, alpha)(x).numpy()
+
+
+def lora_backward(x, W0, A, B, alpha, g):
+    lora, x = layer(W0, A, B, alpha), Tensor(x, requires_grad=True)
+    lora(x).backward(g)
+    return lora.lora_A.grad, lora.lora_B.grad, x.grad
+
+
+def numbers(n, k, d, r, alpha, upstream=False, zero_B=False):
+    """Inputs of these sizes: x, W0, A, B, alpha, and g if asked for."""
+    def draw(rng):
+        x, W0, A, B = (rng.normal(size=shape) for shape in ((n, k), (d, k), (r, k), (d, r)))
+        return (x, W0, A, B * (not zero_B), alpha) + ((rng.normal(size=(n, d)),) if upstream else ())
+    return draw
+
+
+def start(returned, d, k, r, rng):
+    """What holds of A and B at the start, whichever way they were drawn."""
+    A, B = returned
+    largest = np.abs(A).max()
+    return {"B is zero everywhere": not np.any(B), "A is zero everywhere": not np.any(A),
+            "A has a mean near 0": bool(abs(A.mean()) <= 0.2 * largest),
+            "A stays within 1/sqrt(k)": bool(largest * np.sqrt(k) <= 1),
+            "A fills the range up to 1/sqrt(k)": bool(largest * np.sqrt(k) > 0.9 and np.std(A) * np.sqrt(k) > 0.5),
+            "A is spread evenly up to its largest entry": bool(np.std(A) > 0.46 * largest)}
+
+
+def paths_forward(h, x, W0, A, B, alpha):
+    return {"the update h - x W0^T": h - x @ W0.T, "h less the update": h - alpha / len(A) * x @ A.T @ B.T}
+
+
+def paths_back(returned, x, W0, A, B, alpha, g):
+    dA, dB, dx = returned
+    return {"dA": dA, "dB": dB, "dx - g W0": dx - g @ W0,
+            "dx less what comes through A": dx - alpha / len(A) * g @ B @ A}
+
+
+def backward(scale=lambda alpha, r: alpha / r, dA=None, dB=None, dx=None):
+    """A backward pass with one thing wrong: another scale, or another formula for one of the gradients."""
+    def wrong(x, W0, A, B, alpha, g):
+        s = scale(alpha, A.shape[0])
+        q = Namespace(x=x, W0=W0, A=A, B=B, s=s, g=g, u=x @ A.T, dv=s * g, du=s * g @ B)
+        right = q.du.T @ x, q.dv.T @ q.u, g @ W0 + q.du @ A
+        return tuple(own(q) if own else known for own, known in zip((dA, dB, dx), right, strict=True))
+    return wrong
+
+
+TASKS = (
+    Task(
+        lora_init, ("A", "B"),
+        checks=(Check("the start of a layer of d = 7, k = 60, r = 3", lambda rng: (7, 60, 3, rng), properties=start),
+                Check("and of one with d = 40, k = 11, r = 5", lambda rng: (40, 11, 5, rng), properties=start)),
+        hints=("Before the first step, the adapted layer must compute exactly what the frozen one does. Which factor "
+               "can "
+               "be zero so that it does, while the other still lets a gradient through?",
+               "A is (r, k), drawn uniformly between -1/sqrt(k) and 1/sqrt(k); B is (d, r), zeros.",
+               "return rng.uniform(-bound, bound, ____), np.zeros(____)        with bound = 1 / np.sqrt(____)"),
+        misconceptions=(
+            Misconception(
+                "both-factors-zero", lambda d, k, r, rng: (np.zeros((r, k)), np.zeros((d, r))),
+                "dB holds A x and dA holds B, so with both at zero both gradients are zero, and stay zero for ever.",
+                "call lora_backward with A and B all zero, and look at dA and dB."),
+            Misconception(
+                "B-not-zero", lambda d, k, r, rng: (rng.uniform(-1, 1, (r, k)) / k ** 0.5,
+                                                    rng.uniform(-1, 1, (d, r)) / r ** 0.5),
+                "With B away from zero the output changes before any training: the pretrained model is damaged first.",
+                "compare lora_forward at your A and B with x @ W0.T."),
+            Misconception(
+                "A-zero-instead-of-B", lambda d, k, r, rng: (np.zeros((r, k)), rng.uniform(-1, 1, (d, r)) / k ** 0.5),
+                "One factor is zero, but LoRA's choice is B: A is drawn at random and B starts at zero.",
+                "look at LoraLinear(Linear(5, 3), LoraConfig(r=2)).lora_A in the library."),
+            Misconception(
+                "factor-shapes-swapped", lambda d, k, r, rng: (rng.uniform(-1, 1, (k, r)) / k ** 0.5, np.zeros((r, d))),
+                "A takes x to r numbers and B takes these to d: A is (r, k) and B is (d, r).",
+                "write the shapes under W0 x + B A x, and see which neighbours must be equal."),
+            Misconception(
+                "A-and-B-exchanged", lambda d, k, r, rng: (rng.uniform(-1, 1, (d, r)) / k ** 0.5, np.zeros((r, k))),
+                "x meets A first: A has k columns, B has d rows.",
+                "work out B @ A with your two arrays: it must have the shape (d, k) of W0."),
+            Misconception(
+                "A-uniform-from-0", lambda d, k, r, rng: (rng.uniform(0, 1, (r, k)) / k ** 0.5, np.zeros((d, r))),
+                "These are drawn from 0 up. A is drawn on both sides of 0: from -1/sqrt(k) to 1/sqrt(k).",
+                "print A.min() and A.mean()."),
+            Misconception(
+                "normal-instead-of-uniform", lambda d, k, r, rng: (rng.normal(0, k ** -0.5, (r, k)), np.zeros((d, r))),
+                "Normal numbers have no bound; A is drawn uniformly, between -1/sqrt(k) and 1/sqrt(k).",
+                "print np.abs(A).max() beside 1 / np.sqrt(k)."),
+            Misconception(
+                "A-not-scaled-to-its-width", lambda d, k, r, rng: (rng.uniform(-1, 1, (r, k)), np.zeros((d, r))),
+                "The bound 1/sqrt(k) keeps A x as large as x, however wide the layer is.",
+                "print np.abs(A @ x).mean() for k = 10, 100 and 1000, with x of normal numbers."),
+        )),
+    Task(
+        lora_forward, "h",
+        checks=(Check("a batch of 4 rows, r = 2, alpha = 5", numbers(4, 5, 3, 2, 5.0), parts=paths_forward),
+                Check("r = 3, alpha = 12, more outputs than inputs", numbers(2, 4, 7, 3, 12.0), parts=paths_forward),
+                Check("a square weight, where a wrong transpose raises no error", numbers(3, 3, 3, 3, 2.0),
+                      parts=paths_forward),
+                Check("B = 0: the frozen layer's own output", numbers(4, 5, 3, 2, 5.0, zero_B=True))),
+        hints=("The same x takes two ways to h. Which two, and what happens to the second before they are added?",
+               "h = x W0^T + (alpha / r) (x A^T) B^T, with x (n, k), W0^T (k, d), A^T (k, r), B^T (r, d); r is len(A).",
+               "return x @ W0.T + ____ / ____ * (x @ ____ @ ____)"),
+        misconceptions=(
+            Misconception(
+                "alpha-not-divided-by-r", lambda x, W0, A, B, alpha: x @ W0.T + alpha * (x @ A.T @ B.T),
+                "The update is multiplied by alpha / r, not by alpha.",
+                "double r by stacking A on itself and B beside itself: B A doubles, and alpha / r should undo that."),
+            Misconception(
+                "scale-forgotten", lambda x, W0, A, B, alpha: x @ W0.T + x @ A.T @ B.T,
+                "B A x is multiplied by alpha / r before it is added.",
+                "call lora_forward with alpha = 0: nothing but x @ W0.T should remain."),
+            Misconception(
+                "r-over-alpha", lambda x, W0, A, B, alpha: x @ W0.T + A.shape[0] / alpha * (x @ A.T @ B.T),
+                "The scale is alpha / r: a larger alpha makes a larger update.",
+                "call lora_forward with alpha = 1 and alpha = 100, and compare how far h moves from x @ W0.T."),
+            Misconception(
+                "divided-by-the-root-of-r",
+                lambda x, W0, A, B, alpha: x @ W0.T + alpha / A.shape[0] ** 0.5 * (x @ A.T @ B.T),
+                "alpha / sqrt(r) is rsLoRA, a variant; LoRA's own scale is alpha / r.",
+                "compute both scales for r = 1 and r = 64."),
+            Misconception(
+                "scaled-twice", lambda x, W0, A, B, alpha: x @ W0.T + (alpha / A.shape[0]) ** 2 * (x @ A.T @ B.T),
+                "alpha / r multiplies B A x once, not each factor.",
+                "double alpha: the update should double, yours is four times as large."),
+            Misconception(
+                "everything-scaled", lambda x, W0, A, B, alpha: alpha / A.shape[0] * (x @ W0.T + x @ A.T @ B.T),
+                "Only the update is scaled; the frozen output stays as it is.",
+                "set B to zero: h should be x @ W0.T for every alpha."),
+            Misconception(
+                "divided-by-k", lambda x, W0, A, B, alpha: x @ W0.T + alpha / A.shape[1] * (x @ A.T @ B.T),
+                "r is the number of rows of A, A.shape[0]; A.shape[1] is k, the number of inputs.",
+                "print A.shape and say which number is the rank."),
+            Misconception(
+                "frozen-path-left-out", lambda x, W0, A, B, alpha: alpha / A.shape[0] * (x @ A.T @ B.T),
+                "The update is added to what the frozen weight gives; it does not take its place.",
+                "set B to zero: h should be x @ W0.T, not zero."),
+            Misconception(
+                "update-left-out", lambda x, W0, A, B, alpha: x @ W0.T,
+                "h has two paths; this one ignores A and B, as a model does that was never adapted.",
+                "multiply B by 10: h should move."),
+            Misconception(
+                "A-and-B-not-transposed", lambda x, W0, A, B, alpha: x @ W0.T + alpha / A.shape[0] * (x @ A @ B),
+                "x lies in rows, so A x is x @ A.T. On a square layer the missing .T raises no error, and is as wrong.",
+                "print (x @ A.T).shape: each row of x must become r numbers."),
+            Misconception(
+                "nothing-transposed", lambda x, W0, A, B, alpha: x @ W0 + alpha / A.shape[0] * (x @ A @ B),
+                "x lies in rows, so W0 x is x @ W0.T, and B A x is x @ A.T @ B.T.",
+                "print W0.shape: x has as many numbers in a row as W0 has columns."),
+            Misconception(
+                "nothing-transposed-and-B-first",
+                lambda x, W0, A, B, alpha: x @ W0 + alpha / A.shape[0] * (x @ B @ A),
+                "x lies in rows, so W0 x is x @ W0.T, and B A x is x @ A.T @ B.T.",
+                "print W0.shape: x has as many numbers in a row as W0 has columns."),
+            Misconception(
+                "x-taken-for-a-column", lambda x, W0, A, B, alpha: W0 @ x + alpha / A.shape[0] * (B @ A @ x),
+                "W0 x and B A x are written for one column x; here inputs are rows: x @ W0.T and x @ A.T @ B.T.",
+                "print x.shape and W0.shape: each row of x is one input."),
+            Misconception(
+                "W0-not-transposed", lambda x, W0, A, B, alpha: x @ W0 + alpha / A.shape[0] * (x @ A.T @ B.T),
+                "W0 has a row for each output, so W0 x is x @ W0.T where x lies in rows.",
+                "use W0 = [[0, 1], [0, 0]] and x = [[0, 1]]: output 0 should be 1."),
+            Misconception(
+                "B-before-A", lambda x, W0, A, B, alpha: x @ W0.T + alpha / A.shape[0] * (x @ B.T @ A.T),
+                "x meets A first: in B A x the factor nearest to x acts first.",
+                "print the shapes of x @ A.T and of x @ A.T @ B.T for d = 3, k = 5, r = 2."),
+        )),
+    Task(
+        lora_backward, ("dA", "dB", "dx"),
+        checks=(Check("a batch of 4 rows, r = 2, alpha = 5, uneven upstream gradients", numbers(4, 5, 3, 2, 5.0, True),
+                      parts=paths_back),
+                Check("r = 3, alpha = 12, more outputs than inputs", numbers(2, 4, 7, 3, 12.0, True), parts=paths_back),
+                Check("a square weight, where a wrong transpose raises no error", numbers(3, 3, 3, 3, 2.0, True),
+                      parts=paths_back),
+                Check("the start of training, B = 0", numbers(4, 5, 3, 2, 5.0, True, True))),
+        hints=("Name the steps: u = A x, v = B u, h = W0 x + s v with s = alpha / r. Walk them backwards. In how many "
+               "ways does x reach h?",
+               "dv = s g (n, d); du = dv B (n, r); dA = du^T x (r, k); dB = dv^T u (d, r); dx = g W0 + du A (n, k).",
+               "return du.T @ ____, dv.T @ ____, g @ ____ + du @ ____"),
+        misconceptions=(
+            Misconception(
+                "frozen-path-dropped-from-dx", backward(dx=lambda q: q.du @ q.A),
+                "W0 is frozen, yet the error flows through it to x: frozen means no dW0, not no gradient behind it.",
+                "measure the slope: move one entry of x by 1e-6 and see how sum(g * h) changes."),
+            Misconception(
+                "lora-path-dropped-from-dx", backward(dx=lambda q: q.g @ q.W0),
+                "x enters A too, so dx has a second term, du A.",
+                "measure the slope: move one entry of x by 1e-6 and see how sum(g * h) changes."),
+            Misconception(
+                "scale-forgotten-going-back", backward(scale=lambda alpha, r: 1.0),
+                "h holds s v with s = alpha / r, so dv = s g; all that lies behind v inherits s.",
+                "double alpha: dA and dB should double."),
+            Misconception(
+                "alpha-not-divided-going-back", backward(scale=lambda alpha, r: alpha),
+                "The scale is alpha / r on the way back too.",
+                "compare dB with the slope of sum(g * h) in one entry of B."),
+            Misconception(
+                "scaled-again-in-dA", backward(dA=lambda q: q.s * q.du.T @ q.x),
+                "dv = s g holds the scale already, and du = dv B inherits it; dA = du^T x needs no other.",
+                "double alpha: dA should double, yours is four times as large."),
+            Misconception(
+                "scaled-again-in-dB", backward(dB=lambda q: q.s * q.dv.T @ q.u),
+                "dv = s g holds the scale already; dB = dv^T u takes the unscaled u = A x.",
+                "double alpha: dB should double, yours is four times as large."),
+            Misconception(
+                "dA-without-B", backward(dA=lambda q: (q.s * q.g.sum(1, keepdims=True) * np.ones(q.u.shape)).T
+                                         @ q.x),
+                "A reaches h through B: du = dv B weighs each output by its row of B.",
+                "set B to zero: dA must be zero, because A then has no influence on h."),
+            Misconception(
+                "dA-and-dB-swapped", lambda x, W0, A, B, alpha, g: tuple(
+                    backward()(x, W0, A, B, alpha, g)[i] for i in (1, 0, 2)),
+                "The order is dA, dB, dx; a gradient has the shape of what it belongs to.",
+                "print the shapes of A, B and of what you return."),
+            Misconception(
+                "gradients-transposed", backward(dA=lambda q: q.x.T @ q.du, dB=lambda q: q.u.T @ q.dv),
+                "A gradient has the shape of what it belongs to: dA is (r, k), dB is (d, r).",
+                "try A - 0.1 * dA: on a layer that is not square, NumPy refuses."),
+            Misconception(
+                "W0-transposed-in-dx", backward(dx=lambda q: q.g @ q.W0.T + q.du @ q.A),
+                "Forward is x @ W0.T, so going back it is g @ W0: the transpose is undone.",
+                "write the shapes: g is (n, d), and dx must be (n, k)."),
+            Misconception(
+                "x-for-u-in-dB", backward(dB=lambda q: q.dv.T @ q.x),
+                "What B multiplies is u = A x, not x: dB = dv^T u.",
+                "print the shape of your dB: (d, k) is the shape of W0's gradient."),
+            Misconception(
+                "averaged-over-the-batch", backward(dA=lambda q: q.du.T @ q.x / len(q.x),
+                                                    dB=lambda q: q.dv.T @ q.u / len(q.x)),
+                "Every row of the batch adds to dA and dB; a mean, if there is one, is in g already.",
+                "give the same row twice: dA should be twice that of one row."),
+        )),
+)

@@ -1,0 +1,166 @@
+"""What an exercise is, as data: functions to write, and for each its checks, hints and known misconceptions.
+
+A lesson's checks.py declares its exercise. worker.py calls a student's functions on the inputs, in a
+process of their own; judge.py compares what came out, in another. Stubs are made from the solutions here.
+"""
+
+import importlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+LESSONS = Path(__file__).resolve().parents[2]
+STUBS = Path(__file__).resolve().parent / "stubs.json"
+SEEDS = (0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """One thing that is checked, on inputs drawn from two seeds.
+
+    name: what, in words. inputs: rng -> tuple of arguments.
+    observe: (returned, *arguments) -> what to compare, where a function works by changing its arguments.
+    properties: (result, *arguments) -> {name: value} to compare, where more than one result is right.
+    parts: (result, *arguments) -> {name: array} in which a wrong result may be easier to describe.
+    exact: bit for bit. raises: the right thing to do here is to raise an error, of the type that the reference raises.
+    says: arguments -> what the text of that error has to contain.
+    """
+
+    name: str
+    inputs: Callable
+    observe: Callable | None = None
+    properties: Callable | None = None
+    parts: Callable | None = None
+    exact: bool = False
+    raises: bool = False
+    says: Callable | None = None
+
+    def arguments(self, seed):
+        """Fresh arguments; the same for the same seed."""
+        return self.inputs(np.random.default_rng([seed, 2106, 9685]))
+
+    def perform(self, function, arguments):
+        """Call a function as this check does; returns what is to be compared."""
+        # What the caller holds is observed, whatever a list or dict is filled with.
+        held = [a.copy() if type(a) in (list, dict) else a for a in arguments] if self.observe else []
+        returned = function(*arguments)
+        return self.observe(returned, *held) if self.observe else returned
+
+
+@dataclass(frozen=True, eq=False)
+class Misconception:
+    """A mistake with a name: a small wrong implementation, what is true instead, and an experiment that shows it."""
+
+    id: str
+    wrong: Callable
+    sentence: str
+    experiment: str
+
+    @property
+    def title(self):
+        """The name as a text shows it: "W0 not kept"."""
+        return self.id.replace("-", " ")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One function to write. reference: another way to the right answer, under the same name and arguments.
+
+    returns: the name of the result, or a tuple of names. hints: a question, the formula, a line with blanks.
+    """
+
+    reference: Callable
+    returns: str | tuple
+    checks: tuple
+    hints: tuple
+    misconceptions: tuple
+
+    @property
+    def name(self):
+        return self.reference.__name__
+
+    @cached_property
+    def cells(self):
+        """(index of the check, seed) of each call."""
+        return [(i, seed) for i in range(len(self.checks)) for seed in SEEDS]
+
+
+@dataclass(frozen=True, eq=False)
+class Exercise:
+    number: str
+    name: str
+    title: str
+    tasks: tuple
+    folder: Path
+
+    @property
+    def total(self):
+        return sum(len(task.checks) for task in self.tasks)
+
+    @property
+    def file(self):
+        """Where a student works on it."""
+        return self.folder / f"{self.name}.py"
+
+    @property
+    def solution(self):
+        return self.folder / "solution.py"
+
+
+def folders():
+    """{"09": folder of the lesson} for each lesson that has an exercise, in order."""
+    return {path.parent.name[:2]: path.parent for path in sorted(LESSONS.glob("[0-9][0-9]_*/checks.py"))}
+
+
+def names():
+    """{"09": "ex09_lora_layer"} for each exercise, in order; read and not imported, as that takes its time."""
+    return {number: re.search(r'^NAME = "(\w+)"', (folder / "checks.py").read_text(encoding="utf-8"), re.M)[1]
+            for number, folder in folders().items()}
+
+
+def load(number):
+    """The Exercise of a number such as "09"."""
+    folder = folders()[number]
+    module = importlib.import_module(f"lessons.{folder.name}.checks")
+    return Exercise(number, module.NAME, module.TITLE, module.TASKS, folder)
+
+
+def stub(solution):
+    """A solution's text with each region from "# <solution>" to "# </solution>" replaced by NotImplementedError."""
+    region = r"^( *)# <solution>\n.*?^\1# </solution>\n"
+    return re.sub(region, r"\1raise NotImplementedError\n", solution, flags=re.S | re.M)
+
+
+def stubs():
+    """{"ex09_lora_layer": text of the stub}, as written by write_stubs; there also where solutions are not."""
+    return json.loads(STUBS.read_text(encoding="utf-8")) if STUBS.exists() else {}
+
+
+def write_stubs():
+    """Make the stubs from the solutions. An exercise file that is more than a stub is left as it is.
+
+    Returns a line for each exercise file.
+    """
+    old, new, lines = stubs(), {}, []
+    for number, name in names().items():
+        folder = folders()[number]
+        if not (folder / "solution.py").exists():
+            continue
+        new[name] = text = stub((folder / "solution.py").read_text(encoding="utf-8"))
+        path = folder / f"{name}.py"
+        now = path.read_text(encoding="utf-8") if path.exists() else None
+        shown = f"lessons/{folder.name}/{path.name}"
+        if now in (None, old.get(name)) and now != text:
+            path.write_text(text, encoding="utf-8")
+            lines.append(f"{shown}: written")
+        elif now != text:
+            lines.append(f"{shown}: left as it is, because it is not the stub any more")
+    if not new:
+        return ["there are no solutions in this copy of the course, so the stubs stay as they are"]
+    STUBS.write_text(json.dumps({**old, **new}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return lines or ["all stubs are up to date"]

@@ -1,0 +1,1 @@
+"""What students and teachers see: feedback, hints, progress, and the grades of a class."""

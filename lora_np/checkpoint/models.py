@@ -1,0 +1,158 @@
+"""Base models and tokenizers on disk, in the layout of Transformers (OPT): they open there as they are, and
+theirs open here. Nothing is unpickled, and everything is checked before it is used. Adapters: see peft.py."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..lora import LoraLinear
+from ..support.checks import expect
+from ..tokenizer import CharTokenizer
+from ..transformer import GPT, GPTConfig
+from . import safetensors
+from .atomic import check_shapes, read_json, replacing, write_json
+
+DECODER = "model.decoder."  # what Transformers puts before our names of parameters
+UNUSED = 2  # rows of OPT's position table before that of position 0
+SIZES = {"vocab_size": "vocab_size", "context": "max_position_embeddings", "d_model": "hidden_size",
+         "n_heads": "num_attention_heads", "n_layers": "num_hidden_layers", "d_ff": "ffn_dim"}
+ARCHITECTURE = {"model_type": "opt", "do_layer_norm_before": True, "activation_function": "relu",
+                "enable_bias": True, "layer_norm_elementwise_affine": True, "tie_word_embeddings": True,
+                "_remove_final_layer_norm": False, "attention_dropout": 0.0, "layerdrop": 0.0}
+
+
+def save_model(model, folder, tokenizer=None):
+    """Write a GPT without LoRA layers as an OPT folder: config.json, model.safetensors, and the tokenizer's files.
+
+    `AutoModelForCausalLM.from_pretrained(folder)` opens it. Raises ValueError for a model with LoRA layers.
+    """
+    expect("save_model", model, GPT)
+    expect("save_model", folder, (str, os.PathLike))
+    if any(isinstance(m, LoraLinear) for _, m in model.named_modules()):
+        raise ValueError("save_model: this model has LoRA layers. save_adapter(model, folder) saves the update alone; "
+                         "to save the base, call remove(model) first; to save both in one, merge(model), then "
+                         "remove(model)")
+    c = model.config
+    if tokenizer is not None:
+        expect("save_model", tokenizer, CharTokenizer)
+    if tokenizer is not None and len(tokenizer) > c.vocab_size:
+        raise ValueError(f"save_model: the tokenizer has {len(tokenizer)} tokens, the model {c.vocab_size}")
+    arrays = {DECODER + name: array for name, array in model.state_dict().items()}
+    positions = DECODER + "embed_positions.weight"
+    arrays[positions] = np.pad(arrays[positions], ((UNUSED, 0), (0, 0)))
+    config = {"architectures": ["OPTForCausalLM"], **ARCHITECTURE, "dropout": c.dropout,
+              **{theirs: int(getattr(c, ours)) for ours, theirs in SIZES.items()},
+              "word_embed_proj_dim": int(c.d_model), "dtype": np.dtype(c.dtype).name,
+              "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+    with replacing(folder) as create:
+        safetensors.write(create("model.safetensors"), arrays)
+        write_json(create("config.json"), config)
+        if tokenizer is not None:
+            write_json(create("tokenizer.json"), _tokenizer_json(tokenizer))
+            write_json(create("tokenizer_config.json"), {"tokenizer_class": "PreTrainedTokenizerFast",
+                                                          "clean_up_tokenization_spaces": False})
+
+
+def load_model(folder, dtype=None):
+    """The GPT of an OPT folder, in evaluation mode, every parameter trainable.
+
+    dtype: of the model; by default that of the file, half precision becoming float32. Arrays of that dtype stay
+    in the file, from which the system reads them as they are used. Raises ValueError that says what does not fit,
+    FileNotFoundError where there is no model.
+    """
+    expect("load_model", folder, (str, os.PathLike))
+    folder = Path(folder)
+    path = folder / "config.json"
+    given = read_json(path)
+    if absent := {"model_type", *SIZES.values()} - set(given):
+        raise ValueError(f"{path}: lacks {', '.join(sorted(absent))}; is this an OPT model?")
+    for name, value in {**ARCHITECTURE, "word_embed_proj_dim": given["hidden_size"]}.items():
+        if given.get(name, value) != value:
+            raise ValueError(f"{path}: {name} is {given[name]!r}, this GPT has {value!r}; the results would differ")
+    arrays = {name.removeprefix("model.").removeprefix("decoder."): array for name, array in _weights(folder).items()}
+    head = arrays.pop("lm_head.weight", None)  # absent from most files: it is the embedding
+    if head is not None and not np.array_equal(head, arrays.get("embed_tokens.weight")):
+        raise ValueError(f"{folder}: lm_head.weight differs from embed_tokens.weight; this GPT has one for both")
+    for name, size in _sizes(arrays).items():
+        if given[name] != size:
+            raise ValueError(f"{path}: {name} is {given[name]!r}, but the weights beside it have {size}")
+    arrays["embed_positions.weight"] = arrays["embed_positions.weight"][UNUSED:]
+    dtype = np.dtype(dtype or np.result_type(np.float32, *{array.dtype for array in arrays.values()}))
+    try:
+        config = GPTConfig(**{ours: given[theirs] for ours, theirs in SIZES.items()},
+                           dropout=given.get("dropout", 0.0), dtype=dtype.type)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    model, shapes = _unfilled(config)
+    check_shapes(folder, arrays, shapes)
+    for name, t in model.named_parameters():
+        t._adopt(np.require(arrays[name], dtype, "CA"))
+    return model.eval()
+
+
+def _unfilled(config):
+    """(a GPT whose parameters are still to come, {name: shape} of those).
+
+    It is built with small sizes that all differ, so that no time and memory go into random weights; its
+    parameters' shapes then tell which size belongs where.
+    """
+    h = int(config.n_heads)
+    small = replace(config, d_model=h, d_ff=h + 1, vocab_size=h + 2, context=h + 3)
+    full = {getattr(small, name): getattr(config, name) for name in ("d_model", "d_ff", "vocab_size", "context")}
+    model = GPT(small)
+    model.config = config
+    return model, {name: tuple(full[n] for n in t.shape) for name, t in model.named_parameters()}
+
+
+def _weights(folder):
+    """{name: array} of model.safetensors, or of the shards that model.safetensors.index.json lists."""
+    path, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if path.exists():
+        return safetensors.read(path)[0]
+    if not index.exists():
+        pickled = (folder / "pytorch_model.bin").exists()
+        raise FileNotFoundError(f"{folder}: no model.safetensors" + pickled * (
+            ", only pytorch_model.bin, a pickle, which could run any code; load it in Transformers and save_pretrained "
+            "it"))
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(p, str) and Path(p).name == p for p in places.values()):
+        raise ValueError(f"{index}: expected a weight_map of file names in this folder")
+    shards = {place: safetensors.read(folder / place)[0] for place in sorted(set(places.values()))}
+    found = {name: place for place, arrays in shards.items() for name in arrays}
+    if found != places or sum(map(len, shards.values())) != len(places):
+        wrong = sorted(name for name in {*found, *places} if found.get(name) != places.get(name))
+        raise ValueError(f"{index}: does not fit the files that it lists, for example on {wrong[:4]}")
+    return {name: array for arrays in shards.values() for name, array in arrays.items()}
+
+
+def _sizes(arrays):
+    """The sizes that the weights themselves show, under the config's names."""
+    tokens, positions, fc1 = (np.atleast_2d(arrays.get(name, np.zeros((0, 0)))) for name in (
+        "embed_tokens.weight", "embed_positions.weight", "layers.0.fc1.weight"))
+    return {"vocab_size": len(tokens), "hidden_size": tokens.shape[1], "ffn_dim": len(fc1),
+            "max_position_embeddings": len(positions) - UNUSED,
+            "num_hidden_layers": sum(name.endswith(".fc1.weight") for name in arrays)}
+
+
+def load_tokenizer(folder):
+    """The CharTokenizer that save_model wrote into a folder."""
+    expect("load_tokenizer", folder, (str, os.PathLike))
+    path = Path(folder) / "tokenizer.json"
+    given = read_json(path).get("model")
+    vocab = given.get("vocab") if isinstance(given, dict) and given.get("type") == "WordLevel" else None
+    alphabet = list(vocab) if isinstance(vocab, dict) else []
+    if not alphabet or any(len(c) != 1 for c in alphabet) or list(vocab.values()) != list(range(len(alphabet))):
+        raise ValueError(f"{path}: not a tokenizer of single characters; use Transformers' AutoTokenizer for its ids")
+    return CharTokenizer("".join(alphabet))
+
+
+def _tokenizer_json(tokenizer):
+    """A CharTokenizer in the words of the tokenizers library: split into characters, look each up."""
+    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
+            "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated",
+                              "invert": False},
+            "post_processor": None, "decoder": {"type": "Fuse"},
+            "model": {"type": "WordLevel", "vocab": {c: i for i, c in enumerate(tokenizer.alphabet)},
+                      "unk_token": "?"}}

@@ -1,0 +1,1 @@
+"""Beside LoRA itself: several adapters on one base, variants, and memory on paper."""

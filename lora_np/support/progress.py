@@ -1,0 +1,70 @@
+"""How far a training has come, on stderr; and Ctrl-C that waits for the end of a step."""
+
+import signal
+import sys
+import time
+from contextlib import contextmanager
+
+import numpy as np
+
+
+class Progress:
+    """How far fit has come, on stderr."""
+
+    def __init__(self, label, steps, quiet, stream=None):
+        self.label, self.steps, self.quiet = label, steps, quiet
+        self.stream = stream or sys.stderr
+        self.on_terminal = self.stream.isatty()
+        self.begin = self.last = time.perf_counter()
+        self.open = False
+
+    def text(self, step, history):
+        parts = [f"{self.label}: step {step}/{self.steps}"]
+        if history.train:
+            parts.append(f"loss {np.mean(history.train[-20:]):.3f}")
+        if history.validation:
+            parts.append(f"validation {history.validation[-1]:.3f}")
+        if step:
+            rate = step / (time.perf_counter() - self.begin)
+            parts += [f"{rate:.0f} steps/s", f"{(self.steps - step) / rate:.0f} s left"]
+        return "  ".join(parts)
+
+    def live(self, step, history):
+        """Rewrite the line, ten times a second at most."""
+        now = time.perf_counter()
+        if self.quiet or not self.on_terminal or now - self.last < 0.1:
+            return
+        self.last, self.open = now, True
+        print("\r\x1b[K" + self.text(step, history), end="", file=self.stream, flush=True)
+
+    def milestone(self, step, history):
+        """A plain line where there is no terminal to rewrite one on."""
+        if not self.quiet and not self.on_terminal:
+            print(self.text(step, history), file=self.stream, flush=True)
+
+    def say(self, text):
+        self.end()
+        print(text, file=self.stream, flush=True)
+
+    def end(self):
+        """Leave the live line."""
+        if self.open:
+            print(file=self.stream, flush=True)
+            self.open = False
+
+
+@contextmanager
+def defer_interrupt():
+    """Ctrl-C waits for the end of the block, so that no step is half taken."""
+    waiting = []
+    try:
+        before = signal.signal(signal.SIGINT, lambda *received: waiting.append(received))
+    except ValueError:  # Python sends Ctrl-C to the main thread alone
+        before = None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+        if waiting and callable(before):
+            before(*waiting[0])

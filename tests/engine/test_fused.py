@@ -1,0 +1,225 @@
+"""Each fused operation against its composition from primitives: values and gradients, easy numbers and hard ones."""
+
+import numpy as np
+import pytest
+
+from lora_np import Tensor, ops
+from tests.helpers import check_gradients, gradients
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def exp_sum(a, axis):
+    return ops.sum(ops.exp(a), axis=axis, keepdims=True)
+
+
+def softmax(a, axis=-1):
+    return ops.exp(a) / exp_sum(a, axis)
+
+
+def log_softmax(a, axis=-1):
+    return a - ops.log(exp_sum(a, axis))
+
+
+def cross_entropy(logits, targets):
+    rows = log_softmax(logits.reshape(-1, logits.shape[-1]))
+    return -rows[np.arange(len(rows)), np.ravel(targets)].mean()
+
+
+def layer_norm(x, weight, bias, eps=1e-5):
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = (centred ** 2).mean(axis=-1, keepdims=True)
+    return centred / ops.sqrt(variance + eps) * weight + bias
+
+
+def linear(x, weight, bias):
+    return x @ weight.T + bias
+
+
+def gelu(a):
+    return a / 2 * (1 + ops.tanh((2 / np.pi) ** 0.5 * (a + 0.044715 * a ** 3)))
+
+
+def causal_attention(q, k, v):
+    T, S, c = q.shape[-2], k.shape[-2], q.shape[-1]
+    order = (*range(k.ndim - 2), k.ndim - 1, k.ndim - 2)
+    scores = q @ k.transpose(order) / c ** 0.5
+    seen = np.arange(S) <= np.arange(S - T, S)[:, None]
+    scores = ops.where(seen, scores, -np.inf)
+    return softmax(scores - scores.data.max(axis=-1, keepdims=True)) @ v
+
+
+def of_heads(heads):
+    """causal_attention of several heads, fused and composed: each head by itself, side by side in the result."""
+    def composed(q, k, v):
+        apart = [[x[..., i * x.shape[-1] // heads:(i + 1) * x.shape[-1] // heads] for x in (q, k, v)]
+                 for i in range(heads)]
+        return ops.concatenate([causal_attention(*head) for head in apart], axis=-1)
+
+    return lambda q, k, v: ops.causal_attention(q, k, v, heads), composed
+
+
+def embedding(weight, ids):
+    return weight[ids]
+
+
+IDS, TARGETS = np.array([[3, 0, 3], [3, 4, 0]]), np.array([[1, 3, 1], [0, 0, 2]])
+# name: (fused, composed, shapes of the operands, scales of the operands)
+PAIRS = {
+    "softmax": (ops.softmax, softmax, [(3, 4)], [3]),
+    "softmax axis 0": (lambda a: ops.softmax(a, axis=0), lambda a: softmax(a, 0), [(3, 4)], [3]),
+    "log_softmax": (ops.log_softmax, log_softmax, [(2, 3, 4)], [3]),
+    "log_softmax axis 1": (lambda a: ops.log_softmax(a, axis=1), lambda a: log_softmax(a, 1), [(2, 3, 4)], [3]),
+    "cross_entropy": (lambda a: ops.cross_entropy(a, TARGETS), lambda a: cross_entropy(a, TARGETS), [(2, 3, 4)], [3]),
+    "layer_norm": (ops.layer_norm, layer_norm, [(2, 3, 4), (4,), (4,)], [3, 1, 1]),
+    "layer_norm far from 0": (lambda x, w, b: ops.layer_norm(x + 100, w, b), lambda x, w, b: layer_norm(x + 100, w, b),
+                              [(3, 4), (4,), (4,)], [1, 1, 1]),
+    "layer_norm other eps": (lambda *t: ops.layer_norm(*t, eps=0.5), lambda *t: layer_norm(*t, eps=0.5),
+                             [(3, 4), (4,), (4,)], [0.1, 1, 1]),
+    "linear": (ops.linear, linear, [(2, 3, 4), (5, 4), (5,)], [1, 1, 1]),
+    "linear vector": (ops.linear, linear, [(4,), (5, 4), (5,)], [1, 1, 1]),
+    "embedding": (lambda w: ops.embedding(w, IDS), lambda w: embedding(w, IDS), [(5, 2)], [1]),
+    "gelu": (ops.gelu, gelu, [(3, 4)], [2]),
+    "attention": (ops.causal_attention, causal_attention, [(2, 2, 5, 3)] * 3, [1, 1, 1]),
+    "attention one position": (ops.causal_attention, causal_attention, [(1, 3)] * 3, [1, 1, 1]),
+    "attention S > T": (ops.causal_attention, causal_attention, [(2, 2, 3), (2, 5, 3), (2, 5, 3)], [1, 1, 1]),
+    "attention slow branch": (ops.causal_attention, causal_attention, [(2, 2, 5, 3)] * 3, [10, 10, 1]),
+    "attention slow, S > T": (ops.causal_attention, causal_attention, [(2, 2, 3), (2, 5, 3), (2, 5, 3)], [9, 9, 1]),
+    "attention of three heads": (*of_heads(3), [(2, 5, 6)] * 3, [1, 1, 1]),
+    "attention of heads, S > T": (*of_heads(2), [(2, 2, 6), (2, 5, 6), (2, 5, 6)], [1, 1, 1]),
+    "attention in blocks": (*of_heads(2), [(2, 70, 4)] * 3, [1, 1, 1]),
+    "attention in blocks, S > T": (*of_heads(2), [(40, 4), (75, 4), (75, 4)], [1, 1, 1]),
+    "attention in blocks, slow": (*of_heads(2), [(70, 4)] * 3, [9, 9, 1]),
+    "attention scores of thousands": (ops.causal_attention, causal_attention, [(2, 4, 3)] * 3, [100, 100, 1]),
+}
+
+
+@pytest.mark.parametrize(("fused", "composed", "shapes", "scales"), PAIRS.values(), ids=PAIRS.keys())
+def test_fused_is_its_composition(fused, composed, shapes, scales):
+    rng = np.random.default_rng(0)
+    arrays = [scale * rng.normal(size=shape) for shape, scale in zip(shapes, scales, strict=True)]
+    y, z = fused(*map(Tensor, arrays)), composed(*map(Tensor, arrays))
+    np.testing.assert_allclose(y.data, z.data, rtol=1e-10, atol=1e-12)
+    upstream = rng.normal(size=y.shape)
+    for got, expected in zip(gradients(fused, *arrays, upstream=upstream),
+                             gradients(composed, *arrays, upstream=upstream), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("top", [29.0, 31.0], ids=["product with the mask", "minus the largest"])
+def test_both_ways_of_attention_agree_where_they_meet(top):
+    """Scores just below 30 are exponentiated as they are, just above 30 after a shift; S = 5 keys for T = 3 queries."""
+    rng = np.random.default_rng(0)
+    q, k, v = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 5, 4)), rng.normal(size=(2, 5, 4))
+    q *= top / np.abs(q @ k.swapaxes(1, 2) / 2).max()
+    upstream = rng.normal(size=q.shape)
+    composed = causal_attention(*map(Tensor, (q, k, v)))
+    np.testing.assert_allclose(ops.causal_attention(q, k, v).data, composed.data, rtol=1e-9)
+    for got, expected in zip(gradients(ops.causal_attention, q, k, v, upstream=upstream),
+                             gradients(causal_attention, q, k, v, upstream=upstream), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("trained", ["q", "k", "v"])
+def test_attention_computes_no_gradient_that_nobody_needs(trained, monkeypatch):
+    products = []
+    monkeypatch.setattr("lora_np.ops.attention._sum", lambda so_far, part: products.append(part.shape) or part)
+    q, k, v = (Tensor(np.ones((5, 4)), requires_grad=name == trained) for name in "qkv")
+    ops.causal_attention(q, k, v).backward(np.ones((5, 4)))
+    assert len(products) == (trained != "q")  # the sums over blocks: dk, dv
+
+
+def test_float16_overflows_neither_in_softmax_nor_in_attention():
+    a = np.full((2, 3), 12, np.float16)  # exp(12) is beyond float16
+    np.testing.assert_allclose(ops.softmax(a).data, np.full((2, 3), 1 / 3), rtol=1e-3)
+    np.testing.assert_allclose(ops.cross_entropy(a, [0, 1]).item(), np.log(3), rtol=1e-3)
+    q = np.full((2, 1), 3.5, np.float16)
+    np.testing.assert_array_equal(ops.causal_attention(q, q, q).data, q)
+
+
+def test_attention_of_no_sequences():
+    q, k, v = (np.zeros((0, 3, 4)) for _ in range(3))
+    assert ops.causal_attention(q, k, v, heads=2).shape == (0, 3, 4)
+    assert [g.shape for g in gradients(lambda *t: ops.causal_attention(*t, heads=2), q, k, v)] == [(0, 3, 4)] * 3
+
+
+@pytest.mark.parametrize("scale", [1, 100])
+def test_a_huge_score_of_a_hidden_position_changes_nothing(scale):
+    rng = np.random.default_rng(0)
+    q, k, v = (scale * rng.normal(size=(4, 3)) for _ in range(3))
+    before = ops.causal_attention(q, k, v).data[:3]
+    k[3], v[3] = 1e5, 1e5  # only the last query sees it
+    np.testing.assert_allclose(ops.causal_attention(q, k, v).data[:3], before, rtol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1, 100], ids=["small scores", "big scores"])
+def test_attention_is_causal_forward_and_backward(scale):
+    rng = np.random.default_rng(0)
+    q, k, v = (Tensor(scale * rng.normal(size=(5, 3)), requires_grad=True) for _ in range(3))
+    y = ops.causal_attention(q, k, v)
+    y[1].sum().backward()
+    assert (q.grad[[0, 2, 3, 4]] == 0).all() and (k.grad[2:] == 0).all() and (v.grad[2:] == 0).all()
+    np.testing.assert_allclose(v.grad[:2].sum(axis=0), 1)  # the weights of what is seen sum to 1
+    np.testing.assert_allclose(y.data[0], v.data[0])       # the first position sees only itself
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1000, 1e30])
+def test_big_scores_stay_finite(size, dtype):
+    a = np.array([[-size, 0, size], [size, size, -size]], dtype)
+    np.testing.assert_array_equal(ops.softmax(a).data, [[0, 0, 1], [0.5, 0.5, 0]])
+    half = np.log(2)
+    np.testing.assert_allclose(ops.log_softmax(a).data, [[-2 * size, -size, 0], [-half, -half, -2 * size - half]], 1e-6)
+    assert ops.cross_entropy(a, [2, 0]).item() == pytest.approx(half / 2)
+    (g,) = gradients(lambda a: ops.cross_entropy(a, [1, 0]), a)
+    np.testing.assert_allclose(g, [[0, -0.5, 0.5], [-0.25, 0.25, 0]])
+    q = np.sqrt(np.array([[size, 1], [1, size]], dtype))
+    assert np.isfinite(ops.causal_attention(q, q, q).data).all()
+    assert all(np.isfinite(g).all() for g in gradients(ops.causal_attention, q, q, q))
+
+
+def test_masked_entries_get_exactly_nothing():
+    a = np.array([[1.0, -np.inf, 2.0], [-np.inf, -np.inf, 0.0]])
+    y = ops.softmax(a)
+    assert (y.data[np.isinf(a)] == 0).all() and y.data[1].tolist() == [0, 0, 1]
+    (g,) = gradients(ops.softmax, a, upstream=np.random.default_rng(0).normal(size=(2, 3)))
+    assert (g[np.isinf(a)] == 0).all() and g[0, 0] != 0
+    assert gradients(lambda a: ops.log_softmax(a)[0, 0], a)[0][0, 1] == 0
+    (g,) = gradients(lambda a: ops.cross_entropy(a, [0, 2]), a)
+    assert (g[np.isinf(a)] == 0).all() and g[0, 0] < 0 and np.isfinite(g).all()
+    assert ops.log_softmax(a).data[0, 1] == -np.inf
+
+
+def test_nan_stays_nan():
+    assert np.isnan(ops.softmax([np.nan, 0.0]).data).all() and np.isnan(ops.cross_entropy([[np.nan, 0.0]], [0]).item())
+
+
+def test_softmax_sums_to_one_and_ignores_a_shift():
+    a = np.random.default_rng(0).normal(size=(3, 5))
+    np.testing.assert_allclose(ops.softmax(a).data.sum(axis=-1), 1, rtol=1e-12)
+    np.testing.assert_allclose(ops.softmax(a + 700).data, ops.softmax(a).data, rtol=1e-10)
+    (g,) = gradients(ops.softmax, a, upstream=np.random.default_rng(1).normal(size=a.shape))
+    np.testing.assert_allclose(g.sum(axis=-1), 0, atol=1e-15)
+
+
+def test_cross_entropy_is_the_mean_over_targets():
+    a = np.random.default_rng(0).normal(size=(2, 3, 4))
+    each = [ops.cross_entropy(a[i, j], TARGETS[i, j]).item() for i in range(2) for j in range(3)]
+    assert ops.cross_entropy(a, TARGETS).item() == pytest.approx(np.mean(each), rel=1e-12)
+    assert ops.cross_entropy(np.zeros((5, 96)), [0] * 5).item() == pytest.approx(np.log(96))
+    assert ops.cross_entropy(a, Tensor(TARGETS)).item() == ops.cross_entropy(a, TARGETS.tolist()).item()
+
+
+def test_layer_norm_gives_mean_0_and_variance_1():
+    x = 50 + 7 * np.random.default_rng(0).normal(size=(4, 64))
+    y = ops.layer_norm(x, np.ones(64), np.zeros(64)).data
+    np.testing.assert_allclose(y.mean(axis=-1), 0, atol=1e-12)
+    np.testing.assert_allclose(y.var(axis=-1), 1, rtol=1e-5)
+    flat = gradients(ops.layer_norm, np.full((1, 4), 3.0), np.ones(4), np.zeros(4))  # no variance: eps keeps it finite
+    assert all(np.isfinite(g).all() for g in flat)
+
+
+def test_attention_on_both_ways_against_central_differences():
+    rng = np.random.default_rng(0)
+    for scale in (1, 6):
+        check_gradients(ops.causal_attention, *(scale * rng.normal(size=(1, 4, 2)) for _ in range(3)), atol=1e-6)

@@ -1,0 +1,185 @@
+"""Optimizers against torch's numbers (reference/adamw.py made them), schedules and clipping."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lora_np import Tensor, optim
+from tests.helpers import numbers, small_gpt
+
+pytestmark = pytest.mark.filterwarnings("error")
+REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "adamw.json").read_text())
+
+
+def leaves(*arrays, dtype=np.float64):
+    return [Tensor(np.array(a, dtype), requires_grad=True) for a in arrays]
+
+
+@pytest.mark.parametrize("run", REFERENCE["runs"], ids=lambda run: run["name"] + (" and gaps" if run["skip"] else ""))
+@pytest.mark.parametrize("chunk", [optim.CHUNK, 3], ids=["one chunk", "chunks of 3"])
+def test_steps_are_those_of_torch(run, chunk, monkeypatch):
+    monkeypatch.setattr(optim, "CHUNK", chunk)
+    parameters = leaves(*REFERENCE["start"])
+    optimizer = getattr(optim, run["optimizer"])(parameters, **run["options"])
+    skip = dict(run["skip"])
+    for step, (given, after) in enumerate(zip(REFERENCE["gradients"], run["after"], strict=True)):
+        optimizer.zero_grad()
+        for i, (p, g) in enumerate(zip(parameters, given, strict=True)):
+            p.grad = None if skip.get(step) == i else np.array(g)
+        optimizer.step()
+        for p, expected in zip(parameters, after, strict=True):
+            np.testing.assert_allclose(p.data, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_adamw_by_hand():
+    (p,) = leaves([2.0])
+    optimizer = optim.AdamW([p], lr=0.1, weight_decay=0.5)
+    for g, expected in [(3.0, 2 - 0.1 * 0.5 * 2 - 0.1), (3.0, 1.8 - 0.1 * 0.5 * 1.8 - 0.1)]:  # mhat / sqrt(vhat) is 1
+        p.grad = np.array([g])
+        optimizer.step()
+        assert p.data[0] == pytest.approx(expected, abs=1e-8)
+    assert optimizer.weight_decay == 0.5 and optim.AdamW(leaves([1.0]), lr=1).weight_decay == 0
+
+
+def test_sgd_by_hand():
+    (p,) = leaves([2.0])
+    optimizer = optim.SGD([p], lr=0.5, momentum=0.5)
+    for g, expected in [(1.0, 1.5), (1.0, 0.75), (0.0, 0.375)]:  # v = 1, 1.5, 0.75
+        p.grad = np.array([g])
+        optimizer.step()
+        assert p.data[0] == expected
+
+
+@pytest.mark.parametrize("optimizer", [lambda p: optim.SGD(p, 0.1, momentum=0.9), lambda p: optim.AdamW(p, 0.1)])
+def test_an_optimizer_finds_the_minimum(optimizer):
+    p, q = leaves([2.0, -1.0], 0.0)
+    steps = optimizer([p, q])
+    for step in range(600):
+        steps.lr = 0.1 * 0.99 ** step
+        steps.zero_grad()
+        (((p - 1) ** 2).sum() + (q + 2) ** 2).backward()
+        steps.step()
+    np.testing.assert_allclose([*p.data, q.data], [1, 1, -2], atol=1e-3)
+
+
+@pytest.mark.parametrize("make", [lambda p: optim.SGD(p, 0.1, 0.9), lambda p: optim.AdamW(p, 0.1, weight_decay=0.1)])
+def test_shapes_and_precision_stay(make):
+    parameters = [*leaves(np.ones((2, 3)), 1.5, np.zeros((0, 2))), *leaves([1.0, 2.0], dtype=np.float32)]
+    before = [(p.shape, p.dtype) for p in parameters]
+    optimizer = make(parameters)
+    for p in parameters:
+        p.grad = np.ones(p.shape, p.dtype)
+    optimizer.step()
+    assert [(p.shape, p.dtype) for p in parameters] == before
+    assert all(isinstance(p.data, np.ndarray) and (p.data < 2).all() and p.requires_grad for p in parameters)
+    with pytest.raises(ValueError, match="read-only"):
+        parameters[0].data[...] = 0
+
+
+def test_a_graph_from_before_the_step_still_has_its_numbers():
+    (w,) = leaves([2.0])
+    x, = leaves([5.0])
+    y = w * x
+    w.grad = np.array([1.0])
+    optim.SGD([w], lr=1.0).step()
+    y.backward()
+    assert x.grad.tolist() == [2] and w.data.tolist() == [1]
+
+
+def test_a_step_leaves_gradients_and_moves_only_what_has_one():
+    model = small_gpt()
+    before = numbers(model)
+    optimizer = optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    name, reached = next(model.named_parameters())
+    reached.grad = np.ones(reached.shape)
+    optimizer.step()
+    assert [n for n, after in numbers(model).items() if after != before[n]] == [name]
+    assert (reached.grad == 1).all()
+    optimizer.zero_grad()
+    assert all(t.grad is None for t in model.parameters())
+    with pytest.raises(RuntimeError, match=r"AdamW.step: no parameter has a gradient; call loss.backward\(\) first"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.AdamW])
+@pytest.mark.parametrize(("parameters", "error", "words"), [
+    ([], ValueError, r"got no parameters to train; pass model.trainable\(\)"),
+    ([Tensor([1.0, 2.0])], TypeError, r"parameter 0 is frozen, of shape \(2,\); pass model.trainable\(\)"),
+    ([*leaves([1.0]), np.ones(2)], TypeError, "parameter 1 is a ndarray"),
+    (leaves([1.0, 2.0])[0], TypeError, "parameter 0 is the result of getitem"),
+    ([leaves([1.0])[0] * 2], TypeError, "parameter 0 is the result of mul"),
+    (leaves([1.0]) * 2, ValueError, "same parameter was given twice"),
+])
+def test_what_cannot_be_trained(kind, parameters, error, words):
+    with pytest.raises(error, match=f"{kind.__name__}: .*{words}"):
+        kind(parameters, lr=0.1)
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda p: optim.SGD(p, lr=-1), "SGD: lr must not be negative, got -1"),
+    (lambda p: optim.SGD(p, lr=math.nan), "SGD: lr must not be negative, got nan"),
+    (lambda p: optim.SGD(p, lr=1, momentum=-0.1), "SGD: momentum must not be negative"),
+    (lambda p: optim.AdamW(p, lr=1, weight_decay=-0.1), "AdamW: weight_decay must not be negative"),
+    (lambda p: optim.AdamW(p, lr=1, eps=-1e-8), "AdamW: eps must not be negative"),
+    (lambda p: optim.AdamW(p, lr=1, betas=(-0.1, 0.9)), "AdamW: beta1 must not be negative"),
+    (lambda p: optim.AdamW(p, lr=1, betas=(0.9, 1.0)), r"AdamW: betas must be below 1, got \(0\.9, 1\.0\)"),
+])
+def test_settings_that_cannot_be(make, words):
+    with pytest.raises(ValueError, match=words):
+        make(leaves([1.0]))
+
+
+# Schedules and clipping
+
+def test_warmup_cosine():
+    rate = optim.warmup_cosine(0.4, steps=12, warmup=4, final=0.1)
+    np.testing.assert_allclose([rate(s) for s in range(5)], [0.1, 0.2, 0.3, 0.4, 0.4])
+    assert rate(8) == pytest.approx(0.25)  # half way down
+    assert rate(12) == rate(100) == pytest.approx(0.1)
+    values = [rate(s) for s in range(4, 13)]
+    assert values == sorted(values, reverse=True)
+    assert optim.warmup_cosine(1.0, steps=4)(0) == 1
+    assert optim.warmup_cosine(1.0, steps=4)(4) == pytest.approx(0)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(0, 0), (5, 5), (5, -1)])
+def test_warmup_must_fit(steps, warmup):
+    with pytest.raises(ValueError, match=rf"warmup must be in 0 .. steps - 1, got warmup={warmup}, steps={steps}"):
+        optim.warmup_cosine(1.0, steps, warmup)
+
+
+def test_clipping_scales_all_gradients_together():
+    p, q, unused = leaves([0.0, 0.0], 0.0, [1.0])
+    p.grad, q.grad = np.array([3.0, 0.0]), np.array(4.0)
+    assert optim.clip_grad_norm([p, q, unused], 10) == 5
+    assert p.grad.tolist() == [3, 0] and q.grad == 4
+    given = p.grad
+    assert optim.clip_grad_norm([p, q, unused], 1) == 5
+    np.testing.assert_allclose([*p.grad, q.grad], [0.6, 0, 0.8])
+    assert given.tolist() == [3, 0] and unused.grad is None  # a new array: the old one may be the caller's
+    (r,) = leaves([1.0], dtype=np.float32)
+    r.grad = np.array([5], np.float32)
+    optim.clip_grad_norm([r], 1.0)
+    assert r.grad.dtype == np.float32
+    assert optim.clip_grad_norm([unused], 1) == 0
+
+
+@pytest.mark.parametrize("gradient", [[np.inf, 1.0], [np.nan, 1.0], [1e200, 1.0]])
+def test_a_length_that_is_not_finite_is_told_and_not_hidden(gradient):
+    (p,) = leaves([0.0, 0.0])
+    p.grad = np.array(gradient)
+    with np.errstate(all="ignore"):
+        assert not math.isfinite(optim.clip_grad_norm([p], 1.0))
+    assert np.array_equal(p.grad, gradient, equal_nan=True)  # times 1 / inf: all 0, and nothing learns
+
+
+@pytest.mark.parametrize("norm", [0, -1, math.nan])
+def test_a_norm_to_clip_to_is_above_0(norm):
+    (p,) = leaves([1.0])
+    p.grad = np.array([5.0])
+    with pytest.raises(ValueError, match="clip_grad_norm: max_norm must be above 0"):
+        optim.clip_grad_norm([p], norm)
+    assert p.grad == 5
