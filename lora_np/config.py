@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field, replace
 
-from .support.checks import expect, real, whole
+from .support.checks import check_int, check_number, expect
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class LoraConfig:
     seed: int = 0
 
     def __post_init__(self):
-        whole("LoraConfig", r=self.r)
-        whole("LoraConfig", least=0, seed=self.seed)
-        real("LoraConfig", lora_alpha=self.lora_alpha)
-        real("LoraConfig", below=1, lora_dropout=self.lora_dropout)
+        check_int("LoraConfig", r=self.r)
+        check_int("LoraConfig", least=0, seed=self.seed)
+        check_number("LoraConfig", lora_alpha=self.lora_alpha)
+        check_number("LoraConfig", below=1, lora_dropout=self.lora_dropout)
         names = tuple(self.target_modules) if isinstance(self.target_modules, (tuple, list, set)) else (
             self.target_modules,)
         if not all(isinstance(name, str) for name in names):
@@ -38,7 +38,8 @@ class LoraConfig:
         if not names:
             raise ValueError("LoraConfig: target_modules is empty, so nothing would be adapted")
         object.__setattr__(self, "target_modules", names)
-        for pattern, check, name in ((self.rank_pattern, whole, "r"), (self.alpha_pattern, real, "lora_alpha")):
+        for pattern, check, name in ((self.rank_pattern, check_int, "r"),
+                                     (self.alpha_pattern, check_number, "lora_alpha")):
             expect("LoraConfig", pattern, dict, '; a pattern is written as {"layers.0.self_attn.q_proj": 4}')
             for value in pattern.values():
                 check("LoraConfig", **{name: value})

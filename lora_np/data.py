@@ -6,7 +6,7 @@ from pydoc_data import topics
 
 import numpy as np
 
-from .support.checks import array, expect, real, whole
+from .support.checks import as_array, check_int, check_number, expect
 from .tokenizer import ALPHABET, CharTokenizer  # noqa: F401 - importable from here, too
 
 
@@ -36,10 +36,10 @@ def clean(text):
 
 def split(ids, fraction=0.1):
     """(train, validation): the last fraction of the ids is held out."""
-    ids = array("split", ids, copy=None)
+    ids = as_array("split", ids, copy=None)
     if not ids.ndim:
         raise TypeError(f"split: expected ids, integers of shape (n,), got {ids.dtype} {ids.shape}")
-    real("split", fraction=fraction)
+    check_number("split", fraction=fraction)
     if fraction > 1:
         raise ValueError(f"split: fraction must be in [0, 1], got {fraction}")
     cut = int(len(ids) * (1 - fraction))
@@ -49,8 +49,8 @@ def split(ids, fraction=0.1):
 def batches(ids, batch, context, seed=0):
     """An endless stream of (x, y), each (batch, context), from random places; y is x moved on by one."""
     ids = _checked(ids, context)
-    whole("batches", batch=batch)
-    whole("batches", least=0, seed=seed)
+    check_int("batches", batch=batch)
+    check_int("batches", least=0, seed=seed)
     rng, offsets = np.random.default_rng(seed), np.arange(context)
 
     def stream():
@@ -64,14 +64,14 @@ def batches(ids, batch, context, seed=0):
 def windows(ids, n, context):
     """n evenly spaced (x, y) windows as one batch (n, context): the same ones each time, to validate on."""
     ids = _checked(ids, context)
-    whole("windows", n=n)
+    check_int("windows", n=n)
     at = np.linspace(0, len(ids) - context - 1, n).astype(int)[:, None] + np.arange(context)
     return ids[at], ids[at + 1]
 
 
 def _checked(ids, context):
-    whole("data", context=context)
-    ids = array("data", ids, copy=None)
+    check_int("data", context=context)
+    ids = as_array("data", ids, copy=None)
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise TypeError(f"data: expected ids, integers of shape (n,), got {ids.dtype} {ids.shape}; "
                         "a text becomes ids with CharTokenizer().encode(text)")
@@ -90,8 +90,8 @@ def sorting(batch, seed=0, descending=False):
     x: (batch, 16), the digits, the mark and the first seven of the answer. y: (batch, 8), the answer: it
     is to be predicted at the last eight positions of x.
     """
-    whole("sorting", batch=batch)
-    whole("sorting", least=0, seed=seed)
+    check_int("sorting", batch=batch)
+    check_int("sorting", least=0, seed=seed)
     rng = np.random.default_rng(seed)
 
     def stream():

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .graph import no_grad
-from .support.checks import array, expect, real, whole
+from .support.checks import as_array, check_int, check_number, expect
 from .transformer import GPT
 
 
@@ -14,12 +14,12 @@ def generate(model, ids, n, temperature=1.0, seed=0):
     token cost one position. When the context is full, the later half of it is kept and read again.
     """
     expect("generate", model, GPT)
-    ids = array("generate", ids)
+    ids = as_array("generate", ids)
     if ids.ndim not in (1, 2) or not ids.size or ids.dtype.kind not in "iu":
         raise ValueError("generate: expected integer ids of shape (T,) or (B, T) with T >= 1, "
                          f"got {ids.dtype} {ids.shape}")
-    whole("generate", least=0, n=n, seed=seed)
-    real("generate", temperature=temperature)
+    check_int("generate", least=0, n=n, seed=seed)
+    check_number("generate", temperature=temperature)
     rng, context = np.random.default_rng(seed), model.config.context
     out, was_training = np.atleast_2d(ids), model.training
     cache, fresh = [], out[:, -context:]  # fresh: what the cache has not seen

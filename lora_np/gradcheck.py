@@ -13,7 +13,7 @@ import numpy as np
 
 from .graph import backpropagate, no_grad
 from .nn import Module
-from .support.checks import expect, whole
+from .support.checks import check_int, expect
 from .tensor import Tensor
 
 STEP, RTOL, ATOL = 1e-6, 1e-5, 1e-7
@@ -101,7 +101,7 @@ def gradcheck_model(model, loss, sample=20, seed=0, quiet=False):
     expect("gradcheck_model", model, Module)
     _require_function("gradcheck_model", loss)
     if sample is not None:
-        whole("gradcheck_model", sample=sample)
+        check_int("gradcheck_model", sample=sample)
     leaves = dict(model.named_parameters())
     for name, t in leaves.items():
         _require_float64("gradcheck_model", name, t)
@@ -170,11 +170,11 @@ def _slope(forward, t, i, g):
         for step in (STEP, -STEP):
             moved = before.copy()
             moved[at] += step
-            t._adopt(moved)
+            t.replace_array(moved)
             with no_grad():
                 results.append((moved[at], forward().data))
     finally:
-        t._adopt(before)
+        t.replace_array(before)
     (x1, y1), (x2, y2) = results
     return np.sum(g * (y1 - y2)) / (x1 - x2)  # differences first: what did not change then adds no rounding
 

@@ -43,13 +43,13 @@ class Node:
         self.serial = next(_serial)
 
 
-def backpropagate(start, seed, retain_graph=False):
-    """The gradients {leaf: dL/d(leaf)} that a seed dL/d(start) gives. Frees the nodes it has used.
+def backpropagate(start, gradient, retain_graph=False):
+    """The gradients {leaf: dL/d(leaf)} that a gradient dL/d(start) gives. Frees the nodes it has used.
 
-    start: a Node or a leaf. seed: a fresh array of its shape and dtype. Raises RuntimeError, before
+    start: a Node or a leaf. gradient: a fresh array of its shape and dtype. Raises RuntimeError, before
     anything is computed, where an earlier backward freed part of the graph.
     """
-    pending, gradients = {start: seed}, {}
+    pending, gradients = {start: gradient}, {}
     for this in _newest_first(start):
         g = pending.pop(this)  # complete: all that was computed from `this` has been walked
         if not this.edges:
@@ -115,7 +115,7 @@ def unbroadcast(g, shape, name="unbroadcast"):
     return g.sum(axis=(*range(extra), *stretched)).reshape(shape)
 
 
-def once(function):
+def memoize_last(function):
     """Remember the arrays (or None) that a function last returned: work on one g that several vjps of a node share."""
     last = [None, ()]
 

@@ -130,7 +130,7 @@ def add_lora(model, config, layer=LoraLinear):
     chosen, rng = targets(model, config), np.random.default_rng(config.seed)
     if not isinstance(layer, type) or not issubclass(layer, LoraLinear):
         raise TypeError(f"add_lora: layer must be LoraLinear or a variant of it, got {layer!r}")
-    trained = model.trainable()
+    trained = model.trainable_parameters()
     try:
         layers = {path: layer(linear, config.at(path), rng) for path, linear in chosen.items()}
     except BaseException:  # the first layers have frozen their weights
@@ -172,7 +172,7 @@ def remove(model):
 def count_parameters(model):
     """(trainable, all), in numbers; a Tensor in two places counts once."""
     expect("count_parameters", model, Module)
-    return sum(t.size for t in model.trainable()), sum(t.size for t in model.parameters())
+    return sum(t.size for t in model.trainable_parameters()), sum(t.size for t in model.parameters())
 
 
 def trainable_summary(model):

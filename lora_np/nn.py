@@ -3,7 +3,7 @@
 import numpy as np
 
 from . import ops
-from .support.checks import array, expect, float_type, generator, real, whole
+from .support.checks import as_array, check_float_type, check_generator, check_int, check_number, expect
 from .tensor import Tensor
 
 
@@ -72,9 +72,11 @@ class Module:
         """All parameters, frozen or not."""
         return [t for _, t in self.named_parameters()]
 
-    def trainable(self):
+    def trainable_parameters(self):
         """The parameters that require a gradient: what an optimizer takes."""
         return [t for t in self.parameters() if t.requires_grad]
+
+    trainable = trainable_parameters  # its name in earlier versions
 
     def freeze(self):
         """No parameter here is trained any more: no gradient of it is computed. Returns self."""
@@ -104,7 +106,7 @@ class Module:
         unexpected or wrong-shaped name, or a merged LoRA layer, and then changes nothing."""
         expect("load_state_dict", state, dict, "; another model's state_dict() is one")
         own = dict(self.named_parameters())
-        state = {name: array(f"load_state_dict: {name}", value) for name, value in state.items()}
+        state = {name: as_array(f"load_state_dict: {name}", value) for name, value in state.items()}
         problems = [f"merged: {path}, whose weight is not W0; call unmerge(model) first"
                     for path, m in self.named_modules() if getattr(m, "merged", False)]
         problems += [f"missing: {name}" for name in own if name not in state]
@@ -126,10 +128,10 @@ def parameter(array, dtype):
 
 def _checked(name, rng, dtype=np.float64, **sizes):
     """The random generator to draw initial weights from, after a check of a layer's arguments."""
-    whole(name, **sizes)
-    float_type(name, dtype)
+    check_int(name, **sizes)
+    check_float_type(name, dtype)
     rng = np.random.default_rng(0) if rng is None else rng
-    generator(name, rng)
+    check_generator(name, rng)
     return rng
 
 
@@ -176,7 +178,7 @@ class Dropout(Module):
     """In training, sets each element to 0 with probability p and scales the rest; in evaluation, nothing."""
 
     def __init__(self, p, rng=None):
-        real("Dropout", below=1, p=p)
+        check_number("Dropout", below=1, p=p)
         self.p, self.rng = p, _checked("Dropout", rng)
 
     def forward(self, x):

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from .support.checks import expect, real, whole
+from .support.checks import check_int, check_number, expect
 from .tensor import Tensor
 
 CHUNK = 1 << 16  # elements updated at a time: few enough to stay in the processor's cache throughout
@@ -28,19 +28,19 @@ class Optimizer:
             self.parameters = list(parameters)
         except TypeError:
             raise TypeError(f"{name}: expected a list of parameters, got {type(parameters).__name__}; pass "
-                            "model.trainable()") from None
+                            "model.trainable_parameters()") from None
         if not self.parameters:
-            raise ValueError(f"{name}: got no parameters to train; pass model.trainable()")
+            raise ValueError(f"{name}: got no parameters to train; pass model.trainable_parameters()")
         for i, p in enumerate(self.parameters):
             leaf = isinstance(p, Tensor) and p._node is None
             if not leaf or not p.requires_grad:
                 what = (f"is frozen, of shape {p.shape}" if leaf else f"is the result of {p._node.name}"
                         if isinstance(p, Tensor) else f"is a {type(p).__name__}")
                 raise TypeError(f"{name}: parameter {i} {what}; "
-                                "pass model.trainable(), which leaves frozen ones out")
+                                "pass model.trainable_parameters(), which leaves frozen ones out")
         if len({id(p) for p in self.parameters}) < len(self.parameters):
             raise ValueError(f"{name}: the same parameter was given twice, and would be moved twice a step")
-        real(name, lr=lr, **settings)
+        check_number(name, lr=lr, **settings)
         self.lr, self.steps = lr, [0] * len(self.parameters)
         # One flat array holds all gradients: the update is then a few long operations instead of a
         # dozen short ones for each parameter. `pieces` are its parts, in the shapes of the parameters.
@@ -77,7 +77,7 @@ class Optimizer:
         for i in reached:
             p = self.parameters[i]
             kept = p.data * (1 - self.lr * self.weight_decay) if self.weight_decay else p.data
-            p._adopt(np.asarray(kept - self.pieces[i], p.dtype))
+            p.replace_array(np.asarray(kept - self.pieces[i], p.dtype))
 
     def update(self, span, t):
         """Turn the gradients in self.flat[span] into the amounts to subtract, at their step t = 1, 2, …"""
@@ -136,8 +136,8 @@ class AdamW(Optimizer):
 def warmup_cosine(lr, steps, warmup=0, final=0.0):
     """A schedule: step -> learning rate. Rises linearly to lr over the first warmup steps, then falls
     to `final` along half a cosine at the last step. Steps count from 0."""
-    real("warmup_cosine", lr=lr, final=final)
-    whole("warmup_cosine", least=0, steps=steps)
+    check_number("warmup_cosine", lr=lr, final=final)
+    check_int("warmup_cosine", least=0, steps=steps)
     if not isinstance(warmup, (int, np.integer)) or not 0 <= warmup < steps:
         raise ValueError(f"warmup_cosine: warmup must be in 0 .. steps - 1, got warmup={warmup}, steps={steps}")
 
@@ -158,9 +158,9 @@ def clip_grad_norm(parameters, max_norm):
         raise ValueError(f"clip_grad_norm: max_norm must be above 0, got {max_norm!r}")
     if not isinstance(parameters, (list, tuple)):
         raise TypeError(f"clip_grad_norm: expected a list of parameters, got {type(parameters).__name__}; pass "
-                        "model.trainable()")
+                        "model.trainable_parameters()")
     for p in parameters:
-        expect("clip_grad_norm", p, Tensor, "; pass model.trainable()")
+        expect("clip_grad_norm", p, Tensor, "; pass model.trainable_parameters()")
     reached = [p for p in parameters if p.grad is not None]
     norm = math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in reached))
     if max_norm < norm < math.inf:

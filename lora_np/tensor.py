@@ -12,7 +12,7 @@ from contextvars import ContextVar
 import numpy as np
 
 from .graph import Node, backpropagate, grad_enabled
-from .support.checks import checked_seed, compared, numbers
+from .support.checks import as_numbers, as_upstream, compare
 
 tape = ContextVar("tape", default=None)  # a list, while trace.py records what each node computed
 # name -> function. Operations need Tensor, so they are defined after it, in ops, and entered here; Tensor's operators
@@ -34,7 +34,7 @@ def node(name, value, *edges):
     are kept, and none under no_grad: the gradient of a frozen weight is not thrown away, it is
     never computed. A vjp may return a gradient of the broadcast shape; backward sums it down.
     """
-    out = Tensor._wrap(value)
+    out = Tensor.from_array(value)
     if grad_enabled.get():
         kept = [(t._node or t, vjp) for t, vjp in edges if t._requires_grad]
         if kept:
@@ -53,7 +53,7 @@ def as_tensor(value, like=None):
         return value
     dtype = getattr(like, "dtype", None)
     if isinstance(value, (int, float, np.integer, np.floating)) and dtype is not None and dtype.kind == "f":
-        return Tensor._wrap(np.asarray(value, dtype))
+        return Tensor.from_array(np.asarray(value, dtype))
     return Tensor(value)
 
 
@@ -72,21 +72,21 @@ class Tensor:
     __hash__ = object.__hash__  # by identity, although == compares elementwise
 
     def __init__(self, data, requires_grad=False, name=None):
-        array = numbers("Tensor", data)
+        array = as_numbers("Tensor", data)
         self._node, self._requires_grad, self.grad, self.name = None, False, None, name
-        self._adopt(array)
+        self.replace_array(array)
         if requires_grad is not False:
             self.requires_grad = requires_grad
 
     @classmethod
-    def _wrap(cls, value):
+    def from_array(cls, value):
         """A Tensor around an array that nobody else will write to: no copy."""
         self = object.__new__(cls)
         self._node, self._requires_grad, self.grad, self.name = None, False, None, None
-        self._adopt(np.asarray(value))
+        self.replace_array(np.asarray(value))
         return self
 
-    def _adopt(self, array):
+    def replace_array(self, array):
         """Hold this array itself, which nobody else will write to: no copy, no checks."""
         array.setflags(write=False)
         self._data = array
@@ -101,11 +101,11 @@ class Tensor:
         if self._node is not None:
             raise RuntimeError(f"data: this Tensor is the result of {self._node.name}; only a Tensor "
                                "that you made can be given new numbers, such as t.detach()")
-        new = numbers("data", new, self.dtype)
+        new = as_numbers("data", new, self.dtype)
         if new.shape != self.shape:
             raise ValueError(f"data: expected an array of shape {self.shape}, got {new.shape}; "
                              "make a new Tensor for a new shape")
-        self._adopt(new)
+        self.replace_array(new)
 
     @property
     def requires_grad(self):
@@ -124,24 +124,24 @@ class Tensor:
                             "write 1.0 for 1, or Tensor(np.array(data, dtype=float), requires_grad=True)")
         self._requires_grad = bool(flag)
 
-    def backward(self, seed=None, retain_graph=False):
+    def backward(self, gradient=None, retain_graph=False):
         """Add dL/dt to t.grad for every leaf t that requires a gradient and led to this Tensor L.
 
-        seed: dL/d(this), of this shape; may be left out where there is one element (then it is 1).
+        gradient: dL/d(this), of this shape; may be left out where there is one element (then it is 1).
         The graph is freed as it is used; retain_graph=True keeps it for another backward.
         Raises RuntimeError if nothing here requires a gradient or the graph was freed already,
-        ValueError if the seed is missing or of another shape. Nothing changes when it raises.
+        ValueError if the gradient is missing or of another shape. Nothing changes when it raises.
         """
         if not self._requires_grad:
             raise RuntimeError("backward: nothing here requires a gradient; was every operand made with "
                                "requires_grad=False, frozen, or used under no_grad()?")
-        seed = checked_seed(seed, self._data)
-        for leaf, g in backpropagate(self._node or self, seed, retain_graph).items():
+        gradient = as_upstream(gradient, self._data)
+        for leaf, g in backpropagate(self._node or self, gradient, retain_graph).items():
             leaf.grad = g if leaf.grad is None else leaf.grad + g
 
     def detach(self):
         """A Tensor of the same array, cut from the graph: no gradient flows through."""
-        return Tensor._wrap(self._data)
+        return Tensor.from_array(self._data)
 
     def numpy(self):
         """The numbers as an ordinary array: a copy, yours to write to."""
@@ -179,12 +179,12 @@ class Tensor:
     def transpose(self, *axes): return operations["transpose"](self, *axes)
 
     # Comparisons give arrays of bool, for masks; they have no gradient.
-    def __lt__(self, other): return compared(np.less, self._data, other)
-    def __le__(self, other): return compared(np.less_equal, self._data, other)
-    def __gt__(self, other): return compared(np.greater, self._data, other)
-    def __ge__(self, other): return compared(np.greater_equal, self._data, other)
-    def __eq__(self, other): return compared(np.equal, self._data, other)
-    def __ne__(self, other): return compared(np.not_equal, self._data, other)
+    def __lt__(self, other): return compare(np.less, self._data, other)
+    def __le__(self, other): return compare(np.less_equal, self._data, other)
+    def __gt__(self, other): return compare(np.greater, self._data, other)
+    def __ge__(self, other): return compare(np.greater_equal, self._data, other)
+    def __eq__(self, other): return compare(np.equal, self._data, other)
+    def __ne__(self, other): return compare(np.not_equal, self._data, other)
 
     shape = property(lambda self: self._data.shape)
     dtype = property(lambda self: self._data.dtype)

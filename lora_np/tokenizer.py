@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .support.checks import array, expect
+from .support.checks import as_array, expect
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))  # 96 characters: newline and printable ASCII
 
@@ -35,7 +35,7 @@ class CharTokenizer:
 
     def decode(self, ids):
         """The text of integers (n,). Raises IndexError for an id outside the alphabet."""
-        ids = array("decode", ids, copy=None).ravel()
+        ids = as_array("decode", ids, copy=None).ravel()
         if ids.size and ids.dtype.kind not in "iu":
             raise TypeError(f"decode: expected integers, got {ids.dtype}")
         if ids.size and not 0 <= ids.min() <= ids.max() < len(self):

@@ -9,24 +9,24 @@ from . import ops
 from .graph import no_grad
 from .nn import Module
 from .optim import clip_grad_norm
-from .support.checks import array, expect, real, whole
+from .support.checks import as_array, check_int, check_number, expect
 from .support.progress import Progress, defer_interrupt
 from .tensor import Tensor
 
 
 @dataclass
 class History:
-    """What fit recorded: the loss of each step, and the validation loss after each of `steps`."""
+    """What fit recorded: the loss of each step, and the validation loss after each of validation_steps."""
 
-    train: list = field(default_factory=list)
-    steps: list = field(default_factory=list)
-    validation: list = field(default_factory=list)
+    train_loss: list = field(default_factory=list)
+    validation_steps: list = field(default_factory=list)
+    validation_loss: list = field(default_factory=list)
     interrupted: bool = False
 
 
 def next_token_loss(model, x, y):
     """Mean cross-entropy in nats. x: ids (B, T). y: the ids to predict at the last positions of x, (B, S), S <= T."""
-    y = array("next_token_loss", y, copy=None)
+    y = as_array("next_token_loss", y, copy=None)
     if y.ndim != 2:
         raise ValueError(f"next_token_loss: expected targets of shape (batch, time), got {y.shape}")
     logits = model(x)  # (B, T, vocab_size)
@@ -66,8 +66,8 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
         for step in range(steps + 1):
             if step % every == 0 or step == steps:
                 if validation:
-                    history.validation.append(evaluate(model, validation, loss))
-                    history.steps.append(step)
+                    history.validation_loss.append(evaluate(model, validation, loss))
+                    history.validation_steps.append(step)
                 progress.milestone(step, history)
             if step == steps:
                 break
@@ -81,11 +81,12 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
                 _check_finite("length of the gradient", clip_grad_norm(optimizer.parameters, clip), step, optimizer)
             with defer_interrupt():
                 optimizer.step()
-                history.train.append(value.item())
+                history.train_loss.append(value.item())
             progress.live(step + 1, history)
     except KeyboardInterrupt:
         history.interrupted = True
-        progress.say(f"{label}: stopped at step {len(history.train)} of {steps}; the model is as that step left it")
+        progress.say(f"{label}: stopped at step {len(history.train_loss)} of {steps}; the model is as that step left "
+                     "it")
     finally:
         progress.end()
         model.eval()
@@ -94,26 +95,27 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
 
 def _check_fit(model, batches, optimizer, steps, schedule, validation, every, clip, loss):
     """Raise for what fit cannot train with, before anything is changed."""
-    whole("fit", least=0, steps=steps)
-    whole("fit", every=every)
+    check_int("fit", least=0, steps=steps)
+    check_int("fit", every=every)
     _check_batches("fit", model, validation, loss)
     if clip is not None:
-        real("fit", clip=clip)
+        check_number("fit", clip=clip)
     if schedule is not None and not callable(schedule):
         raise TypeError(f"fit: schedule must be a function step -> learning rate, got {schedule!r}; see warmup_cosine")
     if not hasattr(optimizer, "step") or isinstance(optimizer, type):
-        raise TypeError(f"fit: expected an optimizer such as AdamW(model.trainable(), lr=1e-3), got {optimizer!r}")
+        raise TypeError("fit: expected an optimizer such as AdamW(model.trainable_parameters(), lr=1e-3), got "
+                        f"{optimizer!r}")
     own = {t for t in model.parameters() if t.requires_grad}
     if not own.intersection(optimizer.parameters):
         raise ValueError("fit: the optimizer moves none of this model's trainable parameters; make it after add_lora, "
-                         "with model.trainable()")
+                         "with model.trainable_parameters()")
     if not hasattr(batches, "__iter__"):
         raise TypeError(f"fit: expected batches to iterate over, got {type(batches).__name__}; see data.batches")
 
 
 def _rate(schedule, step):
     rate = schedule(step)
-    real(f"fit: the schedule at step {step}", lr=rate)
+    check_number(f"fit: the schedule at step {step}", lr=rate)
     return rate
 
 

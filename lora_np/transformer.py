@@ -11,7 +11,7 @@ import numpy as np
 
 from . import ops
 from .nn import Dropout, Embedding, LayerNorm, Linear, Module
-from .support.checks import array, expect, float_type, real, whole
+from .support.checks import as_array, check_float_type, check_int, check_number, expect
 from .tensor import Tensor
 
 
@@ -34,13 +34,13 @@ class GPTConfig:
     dtype: Any = np.float32
 
     def __post_init__(self):
-        whole("GPTConfig", **{name: getattr(self, name) for name in (
+        check_int("GPTConfig", **{name: getattr(self, name) for name in (
             "vocab_size", "context", "d_model", "n_heads", "n_layers", "d_ff")})
-        whole("GPTConfig", least=0, seed=self.seed)
+        check_int("GPTConfig", least=0, seed=self.seed)
         if self.d_model % self.n_heads:
             raise ValueError(f"GPTConfig: d_model {self.d_model} is not a multiple of n_heads {self.n_heads}")
-        real("GPTConfig", below=1, dropout=self.dropout)
-        float_type("GPTConfig", self.dtype)
+        check_number("GPTConfig", below=1, dropout=self.dropout)
+        check_float_type("GPTConfig", self.dtype)
 
 
 class CausalSelfAttention(Module):
@@ -97,7 +97,7 @@ class GPT(Module):
         self.final_layer_norm = LayerNorm(config.d_model, config.dtype)
 
     def forward(self, ids, cache=None):
-        ids = array("GPT", ids.data if isinstance(ids, Tensor) else ids, copy=None)
+        ids = as_array("GPT", ids.data if isinstance(ids, Tensor) else ids, copy=None)
         if ids.ndim != 2 or not ids.size:
             raise ValueError(f"GPT: expected ids of shape (batch, time), got {ids.shape}; one sequence is ids[None]")
         start = self._cached(cache, len(ids)) if cache is not None else 0

@@ -51,7 +51,7 @@ held_out = [next(data.sorting(256, seed=9999, descending=True))]
 def train(model, label):
     """Train whatever in the model is not frozen to sort downwards; the losses on held-out sequences."""
     batches = data.sorting(32, seed=0, descending=True)
-    return fit(model, batches, AdamW(model.trainable(), 3e-3), STEPS, warmup_cosine(3e-3, STEPS, warmup=30), held_out,
+    return fit(model, batches, AdamW(model.trainable_parameters(), 3e-3), STEPS, warmup_cosine(3e-3, STEPS, warmup=30), held_out,
                every=25, label=label)
 
 
@@ -59,11 +59,11 @@ full = bases.sorting_base()
 full_run = train(full, "everything, from the base")
 random_run = train(GPT(base.config), "everything, from random weights")
 for name, run in (("the base", full_run), ("random weights", random_run)):
-    start, middle, end = (run.validation[run.steps.index(step)] for step in (0, 100, 300))
+    start, middle, end = (run.validation_loss[run.validation_steps.index(step)] for step in (0, 100, 300))
     print(f"from {name:15} loss {start:.1f} at the start, {middle:.1g} after 100 steps, {end:.1g} after 300")
-assert full_run.validation[0] > random_run.validation[0] + 3
-assert full_run.validation[4] < random_run.validation[4] / 2
-assert full_run.validation[-1] < random_run.validation[-1] / 2
+assert full_run.validation_loss[0] > random_run.validation_loss[0] + 3
+assert full_run.validation_loss[4] < random_run.validation_loss[4] / 2
+assert full_run.validation_loss[-1] < random_run.validation_loss[-1] / 2
 
 # %% [markdown]
 # The base starts *worse* than random weights, because it is sure of the wrong answer. Yet it is soon ahead: it knows how
@@ -168,7 +168,7 @@ for a, b in zip(recorded.layers[0].parameters(), frozen.layers[0].parameters(), 
     assert (a.grad == b.grad).all()
 assert all(t.grad is None for t in frozen.parameters() if not t.requires_grad)
 assert sum(t.grad is not None for t in recorded.parameters()) == len(recorded.parameters())
-assert walked(next_token_loss(frozen, *batch))[1] == len(frozen.trainable()) == 16
+assert walked(next_token_loss(frozen, *batch))[1] == len(frozen.trainable_parameters()) == 16
 
 # %% [markdown]
 # (On each edge stands a vjp, as in lesson 01: the function from the gradient of a result to that of one operand. Backward
@@ -186,12 +186,12 @@ block_0_run = train(frozen, "block 0, below frozen ones")
 trained, total = count_parameters(frozen)
 frozen_loss = evaluate(base, held_out)
 print(f"all frozen:             {0:>6,} trained, loss {frozen_loss:.1f}")
-print(f"block 0 below frozen 1: {trained:>6,} trained, loss {block_0_run.validation[-1]:.1g}, "
+print(f"block 0 below frozen 1: {trained:>6,} trained, loss {block_0_run.validation_loss[-1]:.1g}, "
       f"{bases.sorted_fraction(frozen, descending=True):.0%} of sequences right")
-print(f"everything:             {total:>6,} trained, loss {full_run.validation[-1]:.1g}, "
+print(f"everything:             {total:>6,} trained, loss {full_run.validation_loss[-1]:.1g}, "
       f"{bases.sorted_fraction(full, descending=True):.0%} of sequences right")
 assert bases.sorted_fraction(frozen, descending=True) > 0.98 and bases.sorted_fraction(full, descending=True) > 0.98
-assert full_run.validation[-1] < block_0_run.validation[-1] < 0.03 < frozen_loss
+assert full_run.validation_loss[-1] < block_0_run.validation_loss[-1] < 0.03 < frozen_loss
 for name, t in frozen.named_parameters():
     if not name.startswith("layers.0."):
         assert (t.data == dict(base.named_parameters())[name].data).all()  # what was frozen is what it was, bit for bit
@@ -199,11 +199,11 @@ for name, t in frozen.named_parameters():
 # %%
 fig, ax = figures.new("A block below frozen ones learns: the gradient passes through them", width=10)
 for run, color in ((block_0_run, figures.TRAINABLE), (full_run, figures.FULL)):
-    ax.semilogy(run.steps, run.validation, color=color)
+    ax.semilogy(run.validation_steps, run.validation_loss, color=color)
 ax.semilogy([0, STEPS], [frozen_loss] * 2, color=figures.FROZEN)
 figures.label(ax, STEPS, frozen_loss, "all frozen", figures.FROZEN)
-figures.label(ax, STEPS, block_0_run.validation[-1], f"block 0 alone:\n{trained:,} trained", figures.TRAINABLE, dy=8)
-figures.label(ax, STEPS, full_run.validation[-1], f"everything:\n{total:,} trained", figures.FULL, dy=-10)
+figures.label(ax, STEPS, block_0_run.validation_loss[-1], f"block 0 alone:\n{trained:,} trained", figures.TRAINABLE, dy=8)
+figures.label(ax, STEPS, full_run.validation_loss[-1], f"everything:\n{total:,} trained", figures.FULL, dy=-10)
 ax.set(xlabel="training steps, sorting downwards", ylabel="loss on unseen digits, nats", xlim=(0, STEPS), ylim=(2e-3, 12))
 ax.set_yticks([0.01, 0.1, 1, 7.5], ["0.01", "0.1", "1", "7.5"])
 ax.minorticks_off()

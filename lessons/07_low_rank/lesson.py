@@ -121,7 +121,7 @@ before = {name: t.data.astype(float) for name, t in bases.sorting_base().named_p
 
 def sort_down(model, lr, label):
     """Train whatever in the model is not frozen to sort downwards."""
-    fit(model, data.sorting(32, seed=0, descending=True), AdamW(model.trainable(), lr), STEPS,
+    fit(model, data.sorting(32, seed=0, descending=True), AdamW(model.trainable_parameters(), lr), STEPS,
         warmup_cosine(lr, STEPS, STEPS // 10), every=STEPS, label=label)
     return model
 

@@ -43,7 +43,7 @@ TASKS = (
             Misconception(
                 "one-factor-counted", lambda d, k, r: r * d,
                 "Both factors are trained: B has d r numbers, A has r k more.",
-                "add up p.size over LoraLinear(Linear(5, 3, bias=False), LoraConfig(r=2)).trainable()."),
+                "add up p.size over LoraLinear(Linear(5, 3, bias=False), LoraConfig(r=2)).trainable_parameters()."),
             Misconception(
                 "only-A-counted", lambda d, k, r: r * k,
                 "Both factors are trained: A has r k numbers, B has d r more.",

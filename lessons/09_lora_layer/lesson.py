@@ -161,7 +161,7 @@ def train_from(A, B, steps=300):
     layer = LoraLinear(plain, LoraConfig(r=r, lora_alpha=r))
     layer.lora_A.data, layer.lora_B.data = A, B
     differs = np.abs(layer(X).data - plain(X).data).max()
-    optimizer, losses = AdamW(layer.trainable(), lr=2e-2), []
+    optimizer, losses = AdamW(layer.trainable_parameters(), lr=2e-2), []
     for step in range(steps):
         optimizer.zero_grad()
         loss = ((layer(X) - target) ** 2).mean()
@@ -230,7 +230,7 @@ def change_of_h(rank, scale):
     x, y = rng.normal(size=256), rng.normal(size=256)
     before = layer(x).data
     (((layer(x) - y) ** 2).sum() / 2).backward()
-    AdamW(layer.trainable(), lr=1e-3).step()
+    AdamW(layer.trainable_parameters(), lr=1e-3).step()
     return np.abs(layer(x).data - before).mean()
 
 

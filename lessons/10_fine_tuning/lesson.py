@@ -90,7 +90,7 @@ STEPS = 600
 
 def adapt(model, lr, label):
     batches = data.batches(python[0], batch=16, context=bases.CONTEXT, seed=1)
-    return fit(model, batches, AdamW(model.trainable(), lr), STEPS, warmup_cosine(lr, STEPS, warmup=60),
+    return fit(model, batches, AdamW(model.trainable_parameters(), lr), STEPS, warmup_cosine(lr, STEPS, warmup=60),
                bases.held_out(python), every=50, label=label)
 
 
@@ -98,7 +98,7 @@ full = bases.english_base()
 curves = {"lora": adapt(lora, 1e-2, "LoRA on q and v"), "full": adapt(full, 3e-3, "full fine-tuning")}
 
 # %%
-lora_loss, full_loss = curves["lora"].validation[-1], curves["full"].validation[-1]
+lora_loss, full_loss = curves["lora"].validation_loss[-1], curves["full"].validation_loss[-1]
 share = (frozen_loss - lora_loss) / (frozen_loss - full_loss)
 print(f"frozen {frozen_loss:.1f}   LoRA {lora_loss:.1f}   full {full_loss:.1f}")
 print(f"LoRA trains {count_parameters(lora)[0] / count_parameters(full)[0]:.1%} of what full fine-tuning trains, "
@@ -113,10 +113,10 @@ assert 0.3 < share < 0.8
 
 # %%
 fig, ax = figures.new("LoRA takes half the way from frozen to full, with 4% of the numbers")
-steps = curves["lora"].steps
+steps = curves["lora"].validation_steps
 ax.plot(steps, [frozen_loss] * len(steps), color=figures.FROZEN)
-ax.plot(steps, curves["lora"].validation, color=figures.TRAINABLE)
-ax.plot(steps, curves["full"].validation, color=figures.FULL)
+ax.plot(steps, curves["lora"].validation_loss, color=figures.TRAINABLE)
+ax.plot(steps, curves["full"].validation_loss, color=figures.FULL)
 figures.label(ax, STEPS, frozen_loss, "frozen:\n0 trained", figures.FROZEN)
 figures.label(ax, STEPS, lora_loss, "LoRA, r = 8:\n4,096 trained", figures.TRAINABLE)
 figures.label(ax, STEPS, full_loss, "full:\n110,336 trained", figures.FULL)

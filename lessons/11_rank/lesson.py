@@ -43,7 +43,7 @@ D = U * singular @ V.T
 def distance_after_training(r, steps=1500):
     student = LoraLinear(Linear(d, d, bias=False), LoraConfig(r=r, lora_alpha=r, seed=1))
     target = Tensor(student.weight.data.T + D.T)  # row i: what the teacher does to the i-th column of the identity
-    optimizer, schedule = AdamW(student.trainable(), 3e-2), warmup_cosine(3e-2, steps)
+    optimizer, schedule = AdamW(student.trainable_parameters(), 3e-2), warmup_cosine(3e-2, steps)
     for step in range(steps):
         optimizer.lr = schedule(step)
         optimizer.zero_grad()
@@ -84,7 +84,7 @@ def to_python(r, steps=150, only=None):
     elif only:
         for name, t in model.named_parameters():
             t.requires_grad = name.endswith(tuple(f"{module}.weight" for module in only))
-    fit(model, data.batches(python[0], 16, bases.CONTEXT, seed=1), AdamW(model.trainable(), lr), steps,
+    fit(model, data.batches(python[0], 16, bases.CONTEXT, seed=1), AdamW(model.trainable_parameters(), lr), steps,
         warmup_cosine(lr, steps, steps // 10), every=steps, label=f"to Python, r = {r}" if r else "to Python, full")
     return model
 
@@ -95,7 +95,7 @@ def to_descending(r, seed=0, steps=400, alpha=None, targets=("q_proj", "v_proj")
     lr = 2e-2 if r else 3e-3
     if r:
         add_lora(model, LoraConfig(r=r, lora_alpha=alpha or r, target_modules=targets, seed=seed))
-    fit(model, data.sorting(32, seed, descending=True), AdamW(model.trainable(), lr), steps,
+    fit(model, data.sorting(32, seed, descending=True), AdamW(model.trainable_parameters(), lr), steps,
         warmup_cosine(lr, steps, steps // 10), every=steps, label=f"to descending, r = {r}, seed {seed}")
     return bases.sorted_fraction(model, descending=True), count_parameters(model)[0]
 

@@ -41,7 +41,7 @@ def measure(r):
     if r:
         add_lora(model, LoraConfig(r=r, lora_alpha=r))
     held = {"weights": sum(t.data.nbytes for t in model.parameters())}
-    optimizer = AdamW(model.trainable(), lr=1e-3)
+    optimizer = AdamW(model.trainable_parameters(), lr=1e-3)
     for _ in range(2):  # what the first step allocates once and for all is not counted in the second
         optimizer.zero_grad()
         tracemalloc.reset_peak()
@@ -136,7 +136,7 @@ figures.save(fig, "12_memory", alt="Bars of the megabytes that training a model 
 # odd digits first, then the even ones. Each is saved in a folder of its own.
 
 # %%
-from lora_np.extras.adapters import disabled, set_adapter
+from lora_np.extras.adapters import disable_adapter, set_adapter
 
 ORDERS = {"ascending": lambda digit: digit, "descending": lambda digit: -digit, "odd first": lambda digit: digit + 10 * (digit % 2 == 0)}
 
@@ -158,7 +158,7 @@ def right(model, order):
 def train_adapter(order, folder, steps=600):
     model = bases.sorting_base()
     add_lora(model, LoraConfig(r=8, lora_alpha=8))
-    fit(model, task(order, 32, seed=1), AdamW(model.trainable(), 2e-2), steps, warmup_cosine(2e-2, steps, 60), every=200,
+    fit(model, task(order, 32, seed=1), AdamW(model.trainable_parameters(), 2e-2), steps, warmup_cosine(2e-2, steps, 60), every=200,
         label=order)
     save_adapter(model, folder)
 
@@ -181,7 +181,7 @@ for adapter in ("descending", "odd first"):
     set_adapter(served, adapter)
     table[adapter] = {order: right(served, order) for order in ORDERS}
     assert all(served.state_dict()[name] is before[name] for name in names)  # the same arrays in memory
-with disabled(served):
+with disable_adapter(served):
     table = {"no adapter": {order: right(served, order) for order in ORDERS}} | table
 
 print("sequences right, to the nearest 10%\n" + " " * 19 + "".join(f"{order:>12}" for order in ORDERS))
@@ -221,7 +221,7 @@ def multiply_adds(model):
 
 
 set_adapter(served, "descending")
-with disabled(served):
+with disable_adapter(served):
     base_count = multiply_adds(served)
 unmerged_count = multiply_adds(served)
 x = next(task("descending", 100, seed=5))[0]

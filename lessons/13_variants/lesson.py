@@ -92,7 +92,7 @@ for optimizer, lr in ((SGD, 0.1), (AdamW, 1e-2)):
         for r in (2, 8, 32):
             model = bases.sorting_base()
             add_lora(model, LoraConfig(r=r, lora_alpha=8, use_rslora=name == "rsLoRA"))
-            fit(model, data.sorting(32, 0, descending=True), optimizer(model.trainable(), lr), 20, clip=None, quiet=True)
+            fit(model, data.sorting(32, 0, descending=True), optimizer(model.trainable_parameters(), lr), 20, clip=None, quiet=True)
             after[optimizer, name, r] = evaluate(model, held_out)
         print(f"{optimizer.__name__:5} {name:6} loss after 20 steps at r = 2, 8, 32: "
               + "  ".join(f"{after[optimizer, name, r]:.1f}" for r in (2, 8, 32)))
@@ -120,7 +120,7 @@ growth = {}
 for name in ("LoRA", "LoRA+"):
     model = bases.sorting_base()
     add_lora(model, LoraConfig(r=4, lora_alpha=4))
-    optimizer = LoraPlus(model, 1e-2) if name == "LoRA+" else AdamW(model.trainable(), 1e-2)
+    optimizer = LoraPlus(model, 1e-2) if name == "LoRA+" else AdamW(model.trainable_parameters(), 1e-2)
     stream, growth[name] = data.sorting(16, 0, descending=True), [0.0]
     for _ in range(30):
         fit(model, stream, optimizer, 1, quiet=True)
@@ -199,14 +199,14 @@ def distance_after_training(W, layer, r, steps=400):
     linear = Linear(d, d, bias=False)
     linear.weight.data = W0
     student = layer(linear, LoraConfig(r=r, lora_alpha=r, seed=1))
-    optimizer, schedule = AdamW(student.trainable(), 3e-2), warmup_cosine(3e-2, steps)
+    optimizer, schedule = AdamW(student.trainable_parameters(), 3e-2), warmup_cosine(3e-2, steps)
     for step in range(steps):
         optimizer.lr = schedule(step)
         optimizer.zero_grad()
         loss = ((student(np.eye(d)) - W.T) ** 2).sum()
         loss.backward()
         optimizer.step()
-    return loss.item(), sum(t.size for t in student.trainable())
+    return loss.item(), sum(t.size for t in student.trainable_parameters())
 
 
 students = {"LoRA, r = 1": (LoraLinear, 1), "LoRA, r = 2": (LoraLinear, 2), "LoRA, r = 4": (LoraLinear, 4),
@@ -285,7 +285,7 @@ def to_descending(name, r, lr, seed):
     model = bases.sorting_base()
     add_lora(model, LoraConfig(r=r, lora_alpha=r, seed=seed), LAYERS[name])
     lr = lr / 4 if name == "LoRA+" else lr
-    optimizer = LoraPlus(model, lr) if name == "LoRA+" else AdamW(model.trainable(), lr)
+    optimizer = LoraPlus(model, lr) if name == "LoRA+" else AdamW(model.trainable_parameters(), lr)
     fit(model, data.sorting(16, seed, descending=True), optimizer, STEPS, warmup_cosine(lr, STEPS, STEPS // 10),
         quiet=True)
     return evaluate(model, held_out), count_parameters(model)[0]

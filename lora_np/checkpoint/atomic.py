@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(folder):
+def atomic_write(folder):
     """Yields create(name): a new open binary file. At the end all of them take the places of those names in the
     folder, once they are whole and on the disk; if anything fails before that, the old files stay as they were."""
     folder, files = Path(folder), {}

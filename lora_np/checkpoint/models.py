@@ -12,10 +12,10 @@ from ..support.checks import expect
 from ..tokenizer import CharTokenizer
 from ..transformer import GPT, GPTConfig
 from . import safetensors
-from .atomic import check_shapes, read_json, replacing, write_json
+from .atomic import atomic_write, check_shapes, read_json, write_json
 
 DECODER = "model.decoder."  # what Transformers puts before our names of parameters
-UNUSED = 2  # rows of OPT's position table before that of position 0
+OPT_POSITION_OFFSET = 2  # rows of OPT's position table before that of position 0
 SIZES = {"vocab_size": "vocab_size", "context": "max_position_embeddings", "d_model": "hidden_size",
          "n_heads": "num_attention_heads", "n_layers": "num_hidden_layers", "d_ff": "ffn_dim"}
 ARCHITECTURE = {"model_type": "opt", "do_layer_norm_before": True, "activation_function": "relu",
@@ -41,12 +41,12 @@ def save_model(model, folder, tokenizer=None):
         raise ValueError(f"save_model: the tokenizer has {len(tokenizer)} tokens, the model {c.vocab_size}")
     arrays = {DECODER + name: array for name, array in model.state_dict().items()}
     positions = DECODER + "embed_positions.weight"
-    arrays[positions] = np.pad(arrays[positions], ((UNUSED, 0), (0, 0)))
+    arrays[positions] = np.pad(arrays[positions], ((OPT_POSITION_OFFSET, 0), (0, 0)))
     config = {"architectures": ["OPTForCausalLM"], **ARCHITECTURE, "dropout": c.dropout,
               **{theirs: int(getattr(c, ours)) for ours, theirs in SIZES.items()},
               "word_embed_proj_dim": int(c.d_model), "dtype": np.dtype(c.dtype).name,
               "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
-    with replacing(folder) as create:
+    with atomic_write(folder) as create:
         safetensors.write(create("model.safetensors"), arrays)
         write_json(create("config.json"), config)
         if tokenizer is not None:
@@ -78,21 +78,21 @@ def load_model(folder, dtype=None):
     for name, size in _sizes(arrays).items():
         if given[name] != size:
             raise ValueError(f"{path}: {name} is {given[name]!r}, but the weights beside it have {size}")
-    arrays["embed_positions.weight"] = arrays["embed_positions.weight"][UNUSED:]
+    arrays["embed_positions.weight"] = arrays["embed_positions.weight"][OPT_POSITION_OFFSET:]
     dtype = np.dtype(dtype or np.result_type(np.float32, *{array.dtype for array in arrays.values()}))
     try:
         config = GPTConfig(**{ours: given[theirs] for ours, theirs in SIZES.items()},
                            dropout=given.get("dropout", 0.0), dtype=dtype.type)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-    model, shapes = _unfilled(config)
+    model, shapes = _empty_model(config)
     check_shapes(folder, arrays, shapes)
     for name, t in model.named_parameters():
-        t._adopt(np.require(arrays[name], dtype, "CA"))
+        t.replace_array(np.require(arrays[name], dtype, "CA"))
     return model.eval()
 
 
-def _unfilled(config):
+def _empty_model(config):
     """(a GPT whose parameters are still to come, {name: shape} of those).
 
     It is built with small sizes that all differ, so that no time and memory go into random weights; its
@@ -132,7 +132,7 @@ def _sizes(arrays):
     tokens, positions, fc1 = (np.atleast_2d(arrays.get(name, np.zeros((0, 0)))) for name in (
         "embed_tokens.weight", "embed_positions.weight", "layers.0.fc1.weight"))
     return {"vocab_size": len(tokens), "hidden_size": tokens.shape[1], "ffn_dim": len(fc1),
-            "max_position_embeddings": len(positions) - UNUSED,
+            "max_position_embeddings": len(positions) - OPT_POSITION_OFFSET,
             "num_hidden_layers": sum(name.endswith(".fc1.weight") for name in arrays)}
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from ..config import LoraConfig, first_match
-from ..extras.adapters import adapters, add_adapter, disabled
+from ..extras.adapters import adapters, add_adapter, disable_adapter
 from ..extras.variants import DoraLinear
 from ..lora import LoraLinear, lora_layers, targets
 from ..nn import Linear, Module
 from ..support.checks import expect
 from . import safetensors
-from .atomic import check_shapes, read_json, replacing, write_json
+from .atomic import atomic_write, check_shapes, read_json, write_json
 from .models import DECODER
 
 PREFIX = "base_model.model."  # and what PEFT puts before that
@@ -53,7 +53,7 @@ def save_adapter(model, folder, name=None, base=None):
     config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", **settings, "bias": "none", "fan_in_fan_out": False,
               "lora_dropout": next(iter(layers.values())).config.lora_dropout, "init_lora_weights": True,
               "inference_mode": True, "base_model_name_or_path": base and str(base)}
-    with replacing(folder) as create:
+    with atomic_write(folder) as create:
         safetensors.write(create("adapter_model.safetensors"), arrays,
                           {"settings": json.dumps(settings), **fingerprint(model)})
         write_json(create("adapter_config.json"), config)
@@ -88,7 +88,7 @@ def load_adapter(model, folder, name="default", check_base=True):
     for key, array in arrays.items():
         match = KEY.fullmatch(key)
         found[f"{match[1]}.{match[2] or match[3]}" if match else key] = array
-    with disabled(model):
+    with disable_adapter(model):
         chosen = targets(model, config)
     for at, linear in chosen.items():
         (d, k), r = linear.weight.shape, config.at(at).r
@@ -108,7 +108,7 @@ def load_adapter(model, folder, name="default", check_base=True):
 def fingerprint(model):
     """Two short digests of the base, {"base_shapes": …, "base_weights": …}: they agree where its parameters' names
     and shapes do, and where their numbers do, taken as float32."""
-    with disabled(model):
+    with disable_adapter(model):
         state = model.state_dict()
     weights = hashlib.sha256()
     for array in state.values():

@@ -14,7 +14,7 @@ import numpy as np
 
 DTYPES = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 NAMES = {"float64": "F64", "float32": "F32", "float16": "F16"}
-LONGEST = 100_000_000  # bytes of header; no honest file comes near
+MAX_HEADER_BYTES = 100_000_000  # bytes of header; no honest file comes near
 
 
 def write(file, arrays, metadata=None):
@@ -38,7 +38,7 @@ def read(path):
     """
     raw = np.memmap(path, np.uint8, "r") if os.path.getsize(path) else np.zeros(0, np.uint8)
     start = 8 + int.from_bytes(raw[:8].tobytes(), "little")
-    if len(raw) < 8 or not 8 < start <= min(len(raw), LONGEST):
+    if len(raw) < 8 or not 8 < start <= min(len(raw), MAX_HEADER_BYTES):
         raise ValueError(f"{path}: not a whole safetensors file: it has {len(raw):,} bytes, and its header "
                          f"should end at byte {start:,}; was it cut short, or is it a placeholder for a large file?")
     try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..lora import LoraConfig, LoraLinear, add_lora, lora_layers
 from ..nn import Linear, Module
-from ..support.checks import expect, real
+from ..support.checks import check_number, expect
 
 
 def adapters(model):
@@ -62,8 +62,8 @@ def delete_adapter(model, name):
 
 
 @contextmanager
-def disabled(model):
-    """Inside `with disabled(model):` the model is its base alone, with the weights W0."""
+def disable_adapter(model):
+    """Inside `with disable_adapter(model):` the model is its base alone, with the weights W0."""
     before = _active_layers(model)
     merged = [layer for layer in before.values() if layer.merged]
     adapters(model)  # puts layers of add_lora on the shelf
@@ -90,7 +90,8 @@ def combine(model, name, weights):
     parts = {}
     expect("combine", weights, dict, "; write {name of an adapter: its weight}")
     for other, w in weights.items():
-        real("combine", **{f"the size of the weight of {other!r}": abs(w) if isinstance(w, (int, float)) else w})
+        size = abs(w) if isinstance(w, (int, float)) else w
+        check_number("combine", **{f"the size of the weight of {other!r}": size})
         for path, layer in _adapter(model, other).items():
             if type(layer) is not LoraLinear:
                 raise ValueError(f"combine: {other!r} has {type(layer).__name__} layers, whose update is not B A alone")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..lora import LoraConfig
 from ..ops.attention import BLOCK
-from ..support.checks import expect, whole
+from ..support.checks import check_int, expect
 from ..transformer import GPTConfig
 
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "mixed": 2}  # of a weight, a gradient, an activation
@@ -65,7 +65,7 @@ def memory_budget(config, targets=("q_proj", "v_proj"), r=8, precision="float32"
     if targets and r > (most := min(min(shapes[target]) for target in targets)):
         raise ValueError(f"memory_budget: r={r} is more than {most}, the highest rank of a targeted weight")
     T = config.context if context is None else context
-    whole("memory_budget", batch=batch, context=T)
+    check_int("memory_budget", batch=batch, context=T)
     if config.context < T:
         raise ValueError(f"memory_budget: context must be at most the model's {config.context}, got {T}")
     size, states = BYTES[precision], STATES[optimizer]

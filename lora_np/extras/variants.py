@@ -11,7 +11,7 @@ from .. import ops
 from ..lora import LoraLinear, lora_layers
 from ..nn import parameter
 from ..optim import AdamW
-from ..support.checks import real
+from ..support.checks import check_number
 from ..tensor import Tensor
 from .adapters import add_factors
 
@@ -25,7 +25,7 @@ class LoraPlus:
 
     def __init__(self, model, lr, ratio=16, **settings):
         layers = lora_layers(model).values()
-        real("LoraPlus", lr=lr, ratio=ratio)
+        check_number("LoraPlus", lr=lr, ratio=ratio)
         A = [layer.lora_A for layer in layers]
         rest = [getattr(layer, name) for layer in layers for name in layer.factors if name != "lora_A"]
         self.parameters, self.ratio = A + rest, ratio

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..support.checks import array
+from ..support.checks import as_array
 from ..tensor import Tensor, as_tensor, node, operation
 
 
@@ -210,7 +210,7 @@ def getitem(a, index):
 
 def _picked(part):
     """A sequence within an index, as an array of our own; the empty list holds no integers, but stands for them."""
-    part = array("getitem", part)
+    part = as_array("getitem", part)
     return part if part.size or part.dtype == bool else part.astype(int)
 
 

@@ -4,8 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..graph import once
-from ..support.checks import array, whole
+from ..graph import memoize_last
+from ..support.checks import as_array, check_int
 from ..tensor import node, operation
 from .layers import floating, indices
 
@@ -71,7 +71,7 @@ def cross_entropy(logits, targets):
     y = mean(-log_softmax(logits)[targets])
     dlogits = g * (softmax(logits) - onehot(targets)) / n
     """
-    logits, targets = floating(logits), array("cross_entropy", targets, copy=None)
+    logits, targets = floating(logits), as_array("cross_entropy", targets, copy=None)
     if not logits.ndim or logits.shape[:-1] != targets.shape or not logits.size:
         raise ValueError(f"cross_entropy: logits {logits.shape}, targets {targets.shape}: expected logits (..., V) "
                          "and targets (...), one integer class for each row of V, and at least one row")
@@ -120,7 +120,7 @@ def causal_attention(q, k, v, heads=1):
     dv = P.T @ g
     """
     q, k, v = floating(q), floating(k), floating(v)
-    whole("causal_attention", heads=heads)
+    check_int("causal_attention", heads=heads)
     T, d = q.shape[-2:] if q.ndim > 1 else (0, 0)
     S = k.shape[-2] if k.ndim > 1 else 0
     if not 0 < T <= S or d < 1 or d % heads or k.shape != (*q.shape[:-2], S, d) or v.shape != k.shape:
@@ -151,7 +151,7 @@ def causal_attention(q, k, v, heads=1):
     Y = split(y)
     Y /= split(total)  # P is E / total, but is never formed: dividing y costs T * c, dividing E would cost T * S
 
-    @once
+    @memoize_last
     def gradients(g):  # of q, k and v, of each that needs one
         # With D = sum(g * y), [g / total, D / total] @ [v, -1].T is (g @ v.T - D) / total, so dS is this times E: D is
         # taken off within the product, without a pass over T x S numbers.

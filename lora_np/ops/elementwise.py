@@ -3,7 +3,7 @@ NumPy; a vjp may then return a gradient of the broadcast shape, and backward sum
 
 import numpy as np
 
-from ..support.checks import array
+from ..support.checks import as_array
 from ..tensor import as_tensor, node, operation
 
 
@@ -224,7 +224,7 @@ def where(condition, a, b):
     db = where(condition, 0, g)
     """
     a, b = _operands(a, b)
-    chosen = array("where", condition)
+    chosen = as_array("where", condition)
     if chosen.dtype.kind not in "biuf":
         raise TypeError(f"where: the condition must be an array of True and False, got {chosen.dtype}: "
                         f"{str(condition)[:40]!r}")

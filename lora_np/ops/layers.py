@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ..support.checks import array, generator, real
+from ..support.checks import as_array, check_generator, check_number
 from ..tensor import as_tensor, node, operation
 
 
@@ -17,7 +17,7 @@ def floating(x):
 
 def indices(name, ids, size):
     """ids as an integer array of our own, all of them in 0 .. size-1."""
-    ids = array(name, ids)
+    ids = as_array(name, ids)
     if ids.dtype.kind not in "iu" and ids.size:
         raise TypeError(f"{name}: expected integers, got {ids.dtype}")
     if ids.size and not 0 <= ids.min() <= ids.max() < size:
@@ -109,7 +109,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
     if not d or weight.shape != (d,) or bias.shape != (d,):
         raise ValueError(f"layer_norm: x {x.shape}, weight {weight.shape}, bias {bias.shape}: expected (..., d), "
                          "(d,) and (d,)")
-    real("layer_norm", eps=eps)
+    check_number("layer_norm", eps=eps)
     shape, W = x.shape, weight.data
     # Rows as one matrix: a mean is then a product with a vector of 1/d, several times faster than .mean(-1).
     average = np.full(d, 1 / d, x.dtype)
@@ -147,8 +147,8 @@ def dropout(x, p, rng):
     dx = g * mask
     """
     x = floating(x)
-    real("dropout", below=1, p=p)
-    generator("dropout", rng)
+    check_number("dropout", below=1, p=p)
+    check_generator("dropout", rng)
     mask = (rng.random(x.shape, dtype=np.float32) >= p).astype(x.dtype)
     mask *= 1 / (1 - p)
     return node("dropout", x.data * mask, (x, lambda g: g * mask))

@@ -12,14 +12,14 @@ def expect(name, value, kind, advice=""):
         raise TypeError(f"{name}: expected a {what}, got {type(value).__name__}{advice}")
 
 
-def whole(name, least=1, **values):
+def check_int(name, least=1, **values):
     """Raise ValueError unless each value is a whole number of at least `least`."""
     for key, value in values.items():
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
             raise ValueError(f"{name}: {key} must be a whole number of at least {least}, got {value!r}")
 
 
-def real(name, below=math.inf, **values):
+def check_number(name, below=math.inf, **values):
     """Raise ValueError unless each value is a number from 0 to what is below `below`."""
     for key, value in values.items():
         if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
@@ -30,7 +30,7 @@ def real(name, below=math.inf, **values):
             raise ValueError(f"{name}: {key} must {'be finite' if value > 0 else 'not be negative'}, got {value}")
 
 
-def float_type(name, dtype):
+def check_float_type(name, dtype):
     """Raise ValueError unless dtype is a floating point type."""
     try:
         kind = None if dtype is None else np.dtype(dtype).kind
@@ -40,13 +40,13 @@ def float_type(name, dtype):
         raise ValueError(f"{name}: dtype must be a floating point type such as np.float32, got {dtype!r}")
 
 
-def generator(name, rng):
+def check_generator(name, rng):
     """Raise TypeError unless rng draws random numbers as NumPy's generators do."""
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"{name}: rng must be a random generator, got {rng!r}; np.random.default_rng(0) makes one")
 
 
-def array(name, data, copy=True):
+def as_array(name, data, copy=True):
     """The data as an array, a fresh one unless copy is None. Raises ValueError for lists of different lengths."""
     try:
         return np.array(data, copy=copy)
@@ -54,9 +54,9 @@ def array(name, data, copy=True):
         raise ValueError(f"{name}: the rows differ in length; {error}") from None
 
 
-def compared(function, a, b):
+def compare(function, a, b):
     """function(a, b) of np.less and its like, as an array of bool."""
-    b = array("compare", b, copy=None)
+    b = as_array("compare", b, copy=None)
     try:
         return function(a, b)
     except ValueError:
@@ -65,12 +65,12 @@ def compared(function, a, b):
         raise TypeError(f"compare: expected numbers, got {b.dtype}: {str(b)[:40]!r}") from None
 
 
-def numbers(name, data, dtype=None):
+def as_numbers(name, data, dtype=None):
     """A fresh array of the data, in its own dtype or in the one given. Raises where it does not fit."""
     if _cuts_gradient(data):
         raise TypeError(f"{name}: a list of Tensors that require a gradient; copying their numbers would cut them from "
                         "the graph. Join them with ops.concatenate, or write t.data for the numbers alone")
-    fresh = array(name, data)
+    fresh = as_array(name, data)
     if fresh.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected numbers, got {type(data).__name__} "
                         f"(dtype {fresh.dtype}): {str(data)[:40]!r}")
@@ -86,14 +86,15 @@ def _cuts_gradient(data):
         getattr(t, "requires_grad", False) or _cuts_gradient(t) for t in data)
 
 
-def checked_seed(seed, value):
+def as_upstream(gradient, value):
     """A fresh array of value's shape and dtype to start backward from."""
-    if seed is None:
+    if gradient is None:
         if value.size != 1:
-            raise ValueError(f"backward: a result of shape {value.shape} needs a seed of that shape; "
+            raise ValueError(f"backward: a result of shape {value.shape} needs a gradient of that shape; "
                              "did you mean loss.mean().backward()?")
         return np.ones_like(value)
-    seed = numbers("backward", seed, value.dtype)
-    if seed.shape != value.shape:
-        raise ValueError(f"backward: the seed has shape {seed.shape}, the result {value.shape}; they must be equal")
-    return seed
+    gradient = as_numbers("backward", gradient, value.dtype)
+    if gradient.shape != value.shape:
+        raise ValueError(f"backward: the gradient has shape {gradient.shape}, the result {value.shape}; they must be "
+                         "equal")
+    return gradient

@@ -20,10 +20,10 @@ class Progress:
 
     def text(self, step, history):
         parts = [f"{self.label}: step {step}/{self.steps}"]
-        if history.train:
-            parts.append(f"loss {np.mean(history.train[-20:]):.3f}")
-        if history.validation:
-            parts.append(f"validation {history.validation[-1]:.3f}")
+        if history.train_loss:
+            parts.append(f"loss {np.mean(history.train_loss[-20:]):.3f}")
+        if history.validation_loss:
+            parts.append(f"validation {history.validation_loss[-1]:.3f}")
         if step:
             rate = step / (time.perf_counter() - self.begin)
             parts += [f"{rate:.0f} steps/s", f"{(self.steps - step) / rate:.0f} s left"]

@@ -133,8 +133,8 @@ def losses(dtype, adapt):
     model = small_gpt(vocab_size=11, context=16, d_model=16, d_ff=32, dtype=dtype)
     if adapt:
         lora.add_lora(model, LoraConfig(r=2))
-    history = fit(model, data.sorting(8, seed=3), optim.AdamW(model.trainable(), 0.003), 200, quiet=True)
-    return np.array(history.train), np.concatenate([t.data.ravel() for t in model.parameters()])
+    history = fit(model, data.sorting(8, seed=3), optim.AdamW(model.trainable_parameters(), 0.003), 200, quiet=True)
+    return np.array(history.train_loss), np.concatenate([t.data.ravel() for t in model.parameters()])
 
 
 @pytest.mark.parametrize("adapt", [False, True], ids=["all parameters", "LoRA"])
@@ -154,6 +154,6 @@ def test_a_rate_far_too_large_is_named_with_the_step_and_the_advice(make, dtype)
     words = r"fit: the (loss|length of the gradient) is (nan|inf) at step \d+, with a learning rate of \S+; try a tenth"
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=words):
         for rate in range(8, 400, 20):  # LayerNorm makes the model hard to break: raise the rate until it does
-            optimizer = make(model.trainable())
+            optimizer = make(model.trainable_parameters())
             optimizer.lr = 10.0 ** rate
             fit(model, data.sorting(4), optimizer, 10, quiet=True)

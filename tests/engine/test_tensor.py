@@ -283,9 +283,9 @@ def test_a_seed_is_anything_of_the_right_shape(seed):
 
 
 @pytest.mark.parametrize(("seed", "error", "words"), [
-    (None, ValueError, r"shape \(2,\) needs a seed.*loss.mean\(\).backward\(\)"),
-    (1.0, ValueError, r"seed has shape \(\), the result \(2,\)"),
-    ([[1, 1]], ValueError, r"seed has shape \(1, 2\)"),
+    (None, ValueError, r"shape \(2,\) needs a gradient.*loss.mean\(\).backward\(\)"),
+    (1.0, ValueError, r"gradient has shape \(\), the result \(2,\)"),
+    ([[1, 1]], ValueError, r"gradient has shape \(1, 2\)"),
     ("ab", TypeError, "expected numbers"),
     ([1j, 1], TypeError, "expected numbers"),
 ])

@@ -33,7 +33,7 @@ def adapted(model, layer=lora.LoraLinear, **settings):
     """The model with LoRA layers that do something."""
     rng = np.random.default_rng(1)
     lora.add_lora(model, LoraConfig(**{"r": 2, "lora_alpha": 6, **settings}), layer)
-    for t in model.trainable():
+    for t in model.trainable_parameters():
         t.data = t.data + rng.normal(size=t.shape)
     return model
 
@@ -52,7 +52,7 @@ def edit(path, **changes):
 def rewrite(path, change):
     """Pass the arrays of a safetensors file through a function, and drop its metadata."""
     arrays = {name: array.copy() for name, array in safetensors.read(path)[0].items()}
-    with atomic.replacing(path.parent) as create:
+    with atomic.atomic_write(path.parent) as create:
         safetensors.write(create(path.name), change(arrays))
 
 
@@ -131,7 +131,7 @@ def test_tokenizer_round_trip(tmp_path):
 def test_safetensors_keeps_every_shape_and_layout(tmp_path):
     arrays = {"scalar": np.array(1.5), "empty": np.zeros((0, 3), np.float32), "turned": np.arange(6.0).reshape(2, 3).T,
               "half": np.array([1, 2, 3], np.float16), "after": np.array([-1.0]), "end": np.zeros((4, 0))}
-    with atomic.replacing(tmp_path) as create:
+    with atomic.atomic_write(tmp_path) as create:
         safetensors.write(create("x"), arrays, {"note": "kept"})
     again, metadata = safetensors.read(tmp_path / "x")
     assert metadata == {"format": "pt", "note": "kept"} and list(again) == list(arrays)
@@ -297,7 +297,7 @@ def test_numbers_may_begin_at_an_odd_byte(base):
 
 def test_random_damage_is_refused_or_harmless(tmp_path):
     path = tmp_path / "x"
-    with atomic.replacing(tmp_path) as create:
+    with atomic.atomic_write(tmp_path) as create:
         safetensors.write(create("x"), {"a": np.ones((2, 3)), "b": np.ones(4, np.float32)})
     whole, rng = path.read_bytes(), np.random.default_rng(0)
     for _ in range(400):
@@ -358,7 +358,7 @@ def test_other_names_that_transformers_uses_are_understood(base):
 def shard(base, change=lambda places: places):
     """Split model.safetensors in two, with an index."""
     arrays, places = safetensors.read(base / "model.safetensors")[0], {}
-    with atomic.replacing(base) as create:
+    with atomic.atomic_write(base) as create:
         for i, part in enumerate((list(arrays)[:9], list(arrays)[9:])):
             safetensors.write(create(f"{i}.safetensors"), {name: arrays[name] for name in part})
             places |= dict.fromkeys(part, f"{i}.safetensors")
@@ -481,7 +481,7 @@ def test_adapter_weights_that_do_not_fit_are_refused(base, adapter, change, says
 def test_a_bad_record_of_settings_is_refused(base, adapter, text):
     path = adapter / "adapter_model.safetensors"
     arrays = dict(safetensors.read(path)[0])
-    with atomic.replacing(adapter) as create:
+    with atomic.atomic_write(adapter) as create:
         safetensors.write(create(path.name), arrays, {"settings": text})
     refused(adapter, load_model(base), "bad record of settings")
 

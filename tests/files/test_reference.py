@@ -80,7 +80,7 @@ def test_merged_weights(name):
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_twenty_steps_of_adamw(name):
     model = adapted(name)
-    optimizer = optim.AdamW(model.trainable(), lr=1e-2, weight_decay=0.01)
+    optimizer = optim.AdamW(model.trainable_parameters(), lr=1e-2, weight_decay=0.01)
     assert_same(steps(model, optimizer), expected(f"{name}/after20"), 1e-9)
 
 
@@ -109,7 +109,7 @@ def test_pissa():
         A, B = start[f"{path}.lora_A"], start[f"{path}.lora_B"]
         np.testing.assert_allclose(layer.lora_B.data @ layer.lora_A.data, B @ A, rtol=0, atol=2e-6)
         np.testing.assert_allclose(abs(layer.lora_A.data), abs(A), rtol=0, atol=1e-4)
-    steps(model, optim.AdamW(model.trainable(), lr=1e-2, weight_decay=0.01))
+    steps(model, optim.AdamW(model.trainable_parameters(), lr=1e-2, weight_decay=0.01))
     after = expected("pissa/after20")
     for path, layer in layers.items():
         B_A = after[f"{path}.lora_B"] @ after[f"{path}.lora_A"]

@@ -44,7 +44,7 @@ def bits(model):
 
 def adapted(model, r=2, seed=0):
     lora.add_lora(model, LoraConfig(r=r, seed=seed))
-    for t in model.trainable():
+    for t in model.trainable_parameters():
         t.data = np.random.default_rng(seed).normal(size=t.shape)
     return model
 
@@ -220,7 +220,7 @@ def interrupted_fit(n=100, seed=0):
 
     steps, states = 40, {}
     model = gpt()
-    optimizer = AdamW(model.trainable(), 0.01)
+    optimizer = AdamW(model.trainable_parameters(), 0.01)
     stream = batches()
     states[0] = bits(model)
     for step in range(1, steps + 1):
@@ -232,7 +232,7 @@ def interrupted_fit(n=100, seed=0):
         model = gpt()
         timer = threading.Timer(rng.uniform(0, 0.06), os.kill, (os.getpid(), signal.SIGINT))
         stream = batches()
-        optimizer = AdamW(model.trainable(), 0.01)
+        optimizer = AdamW(model.trainable_parameters(), 0.01)
         try:
             timer.start()
             history = fit(model, stream, optimizer, steps, validation=[next(batches())], every=5, quiet=True)
@@ -240,8 +240,8 @@ def interrupted_fit(n=100, seed=0):
             time.sleep(0.001)  # where it comes after the end
         except KeyboardInterrupt:
             continue
-        assert bits(model) == states[len(history.train)], "the model is not as a step left it"
-        assert len(history.steps) == len(history.validation)
+        assert bits(model) == states[len(history.train_loss)], "the model is not as a step left it"
+        assert len(history.validation_steps) == len(history.validation_loss)
         if history.interrupted:
             assert not model.training
             stopped += 1
@@ -329,9 +329,9 @@ from lora_np import GPT, GPTConfig, LoraConfig, data, generate, lora
 from lora_np.optim import AdamW
 from lora_np.train import fit
 model = GPT(GPTConfig(11, 16, 12, 2, 2, 16, dropout=0.1))
-fit(model, data.sorting(8), AdamW(model.trainable(), 0.01), 10, quiet=True)
+fit(model, data.sorting(8), AdamW(model.trainable_parameters(), 0.01), 10, quiet=True)
 lora.add_lora(model, LoraConfig(r=2, lora_dropout=0.1))
-fit(model, data.sorting(8, descending=True), AdamW(model.trainable(), 0.01), 10, quiet=True)
+fit(model, data.sorting(8, descending=True), AdamW(model.trainable_parameters(), 0.01), 10, quiet=True)
 digest = hashlib.sha256(b"".join(t.data.tobytes() for t in model.parameters()))
 digest.update(generate(model, [1, 2, 3], 20, seed=1).tobytes())
 print(digest.hexdigest())

@@ -49,7 +49,7 @@ def world():
     lora.merge(o.merged)
     o.first = Tensor([1.0, 2.0], requires_grad=True)
     o.sgd, o.adamw = optim.SGD([o.first, o.p], 0.1, momentum=0.9), optim.AdamW([o.first, o.p], 0.1)
-    o.steps = optim.AdamW(o.model.trainable(), 0.01)
+    o.steps = optim.AdamW(o.model.trainable_parameters(), 0.01)
     o.pairs = data.batches(IDS, 2, 4)
     return o
 
@@ -118,9 +118,9 @@ ROWS = {
         (lambda o: o.t[0, 1, 2], I, "too many indices"),
         (lambda o: o.t[Tensor([0.5])], I, "getitem: .*must be of integer"),
         (lambda o: o.t.item(), V, r"item: expected one element, got shape \(2, 3\)"),
-        (lambda o: o.t.backward(), V, r"backward: a result of shape \(2, 3\) needs a seed"),
+        (lambda o: o.t.backward(), V, r"backward: a result of shape \(2, 3\) needs a gradient"),
         (lambda o: o.t.backward(RAGGED), V, "backward: the rows differ in length"),
-        (lambda o: (o.t * 2).backward(np.ones((3, 2))), V, r"the seed has shape \(3, 2\), the result \(2, 3\)"),
+        (lambda o: (o.t * 2).backward(np.ones((3, 2))), V, r"the gradient has shape \(3, 2\), the result \(2, 3\)"),
         (lambda o: o.t.detach().backward(M), R, "nothing here requires a gradient"),
     ],
     "operations": [
@@ -298,7 +298,7 @@ ROWS = {
         (fit(model=3), T, "fit: expected a Module, got int"),
         (fit(batches=None), T, "fit: expected batches to iterate over, got NoneType; see data.batches"),
         (fit(batches=data.batches), T, "fit: expected batches to iterate over, got function"),
-        (fit(optimizer=None), T, r"fit: expected an optimizer such as AdamW\(model.trainable\(\), lr=1e-3\), got None"),
+        (fit(optimizer=None), T, r"such as AdamW\(model.trainable_parameters\(\), lr=1e-3\), got None"),
         (fit(optimizer=optim.AdamW), T, "fit: expected an optimizer such as"),
         (fit(optimizer=optim.SGD([Tensor(A, requires_grad=True)], 0.1)), V,
          "fit: the optimizer moves none of this model's trainable parameters; make it after add_lora"),

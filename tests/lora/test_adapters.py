@@ -11,7 +11,7 @@ from lora_np.extras.adapters import (
     add_adapter,
     combine,
     delete_adapter,
-    disabled,
+    disable_adapter,
     set_adapter,
 )
 from tests.helpers import numbers, small_gpt
@@ -28,7 +28,7 @@ def add(model, name, seed=0, layer=lora.LoraLinear, **settings):
     """Add an adapter that does something; returns the model's output with it."""
     rng = np.random.default_rng(seed)
     add_adapter(model, name, LoraConfig(**{"r": 2, "lora_alpha": 6, **settings}), layer)
-    for t in model.trainable():
+    for t in model.trainable_parameters():
         t.data = t.data + rng.normal(size=t.shape)
     return logits(model)
 
@@ -45,9 +45,9 @@ def test_each_adapter_gives_its_own_output_bit_for_bit():
     for name in ("a", "c", "b", "a"):
         set_adapter(model, name)
         assert active_adapter(model) == name and (logits(model) == outputs[name]).all()
-        assert {id(t) for t in model.trainable()} == {
+        assert {id(t) for t in model.trainable_parameters()} == {
             id(getattr(layer, f)) for layer in adapters(model)[name].values() for f in layer.factors}
-    with disabled(model):
+    with disable_adapter(model):
         assert active_adapter(model) is None and (logits(model) == outputs[None]).all()
         assert numbers(model) == base
     assert active_adapter(model) == "a"
@@ -65,7 +65,7 @@ def test_adapters_share_the_base_and_training_one_leaves_the_others():
     weights = {path: {id(layers[path].weight) for layers in adapters(model).values()} for path in before}
     assert all(len(ids) == 1 for ids in weights.values())
     model.train()
-    optimizer = optim.AdamW(model.trainable(), lr=0.1)
+    optimizer = optim.AdamW(model.trainable_parameters(), lr=0.1)
     model(IDS).sum().backward()
     optimizer.step()
     assert all(layer.lora_A.data is kept[path][0] and layer.lora_B.data is kept[path][1] and layer.lora_A.grad is None
@@ -107,7 +107,7 @@ def test_disabled_takes_a_merged_update_out_and_brings_it_back():
     lora.merge(model)
     merged = logits(model)
     np.testing.assert_allclose(merged, y, atol=1e-12)
-    with pytest.raises(KeyError), disabled(model):
+    with pytest.raises(KeyError), disable_adapter(model):
         assert (logits(model) == base).all()
         raise KeyError
     assert (logits(model) == merged).all()
@@ -201,7 +201,7 @@ def test_ranks_may_not_add_up_to_more_than_a_weight_has():
 def test_without_any_adapter():
     model = small_gpt()
     y = logits(model)
-    with disabled(model):
+    with disable_adapter(model):
         assert (logits(model) == y).all()
     with pytest.raises(ValueError, match="none yet; see add_adapter"):
         set_adapter(model, "a")

@@ -25,9 +25,9 @@ def test_parameters_are_counted_as_in_a_model(targets):
         lora.add_lora(model, LoraConfig(r=3, target_modules=targets))
     budget = memory_budget(small(), targets, 3)
     assert (budget.trainable, budget.parameters) == lora.count_parameters(model)
-    optimizer = optim.AdamW(model.trainable(), lr=1)
+    optimizer = optim.AdamW(model.trainable_parameters(), lr=1)
     assert budget.weights == sum(t.data.nbytes for t in model.parameters())
-    assert budget.gradients == sum(t.data.nbytes for t in model.trainable())
+    assert budget.gradients == sum(t.data.nbytes for t in model.trainable_parameters())
     assert budget.optimizer == optimizer.m.nbytes + optimizer.v.nbytes
 
 

@@ -33,7 +33,7 @@ def step(model, optimizer):
 
 
 def train(model, steps=5):
-    optimizer = optim.AdamW(model.trainable(), lr=0.01, weight_decay=0.01)
+    optimizer = optim.AdamW(model.trainable_parameters(), lr=0.01, weight_decay=0.01)
     return [step(model, optimizer) for _ in range(steps)]
 
 
@@ -52,7 +52,7 @@ def test_exactly_a_and_b_of_q_and_v_train():
     assert sorted(paths) == [f"layers.{i}.self_attn.{name}_proj" for i in range(2) for name in "qv"]
     trainable = {name for name, t in model.named_parameters() if t.requires_grad}
     assert trainable == {f"{path}.lora_{matrix}" for path in paths for matrix in "AB"}
-    assert set(model.trainable()) == {t for name, t in model.named_parameters() if name in trainable}
+    assert set(model.trainable_parameters()) == {t for name, t in model.named_parameters() if name in trainable}
     before = numbers(model)
     losses = train(model)
     changed = {name for name, after in numbers(model).items() if after != before[name]}
@@ -76,8 +76,8 @@ def test_the_first_step_moves_b_and_only_b():
     next_token_loss(model, IDS[:, :-1], IDS[:, 1:]).backward()
     for layer in lora.lora_layers(model).values():
         assert (layer.lora_A.grad == 0).all() and (layer.lora_B.grad != 0).any()
-    optim.SGD(model.trainable(), lr=0.1).step()
-    for t in model.trainable():
+    optim.SGD(model.trainable_parameters(), lr=0.1).step()
+    for t in model.trainable_parameters():
         t.grad = None
     next_token_loss(model, IDS[:, :-1], IDS[:, 1:]).backward()
     assert all((layer.lora_A.grad != 0).any() for layer in lora.lora_layers(model).values())
@@ -256,9 +256,9 @@ def test_remove_drops_the_update_or_keeps_the_merged_weight():
     lora.remove(other)
     np.testing.assert_allclose(other(IDS).data, y, rtol=1e-12, atol=1e-12)
     for m in (model, other):
-        assert m.trainable() == [] and not any(isinstance(x, lora.LoraLinear) for _, x in m.named_modules())
+        assert m.trainable_parameters() == [] and not any(isinstance(x, lora.LoraLinear) for _, x in m.named_modules())
     lora.add_lora(other, CONFIG)
-    assert len(other.trainable()) == 8
+    assert len(other.trainable_parameters()) == 8
 
 
 def test_a_deep_copy_is_a_model_of_its_own():

@@ -20,7 +20,7 @@ def logits(model):
 
 def shaken(model, seed=1):
     rng = np.random.default_rng(seed)
-    for t in model.trainable():
+    for t in model.trainable_parameters():
         t.data = t.data + rng.normal(size=t.shape)
     return model
 
@@ -59,9 +59,9 @@ def test_lora_plus_in_fit_keeps_its_ratio_under_a_schedule():
     model = small_gpt()
     lora.add_lora(model, LoraConfig(r=2))
     optimizer = variants.LoraPlus(model, lr=1, ratio=4)
-    assert {id(t) for t in optimizer.parameters} == {id(t) for t in model.trainable()}
+    assert {id(t) for t in optimizer.parameters} == {id(t) for t in model.trainable_parameters()}
     history = fit(model, iter([(IDS, IDS)] * 30), optimizer, 30, schedule=lambda step: 0.02, quiet=True)
-    assert history.train[-1] < history.train[0]
+    assert history.train_loss[-1] < history.train_loss[0]
     assert [group.lr for group in optimizer.groups] == [0.02, 0.08] and optimizer.lr == 0.02
 
 
@@ -87,7 +87,7 @@ def test_pissa_learns_and_the_base_stays():
     base, weights = logits(model), model.state_dict()
     lora.add_lora(model, LoraConfig(r=2), variants.PissaLinear)
     model(IDS).sum().backward()
-    assert all(abs(t.grad).max() > 0 for t in model.trainable())
+    assert all(abs(t.grad).max() > 0 for t in model.trainable_parameters())
     shaken(model)
     lora.remove(model)
     assert (logits(model) == base).all() and all(model.state_dict()[k] is v for k, v in weights.items())
@@ -154,9 +154,9 @@ def test_dora_gradients_take_the_row_lengths_as_constants():
         return ops.linear(x, W) * (m / lengths) + base.bias
 
     layer(x).backward(upstream)
-    copies = [Tensor(t.data, requires_grad=True) for t in layer.trainable()]
+    copies = [Tensor(t.data, requires_grad=True) for t in layer.trainable_parameters()]
     by_hand(*copies).backward(upstream)
-    for t, copy in zip(layer.trainable(), copies, strict=True):
+    for t, copy in zip(layer.trainable_parameters(), copies, strict=True):
         np.testing.assert_allclose(t.grad, copy.grad, atol=1e-12)
     assert gradcheck(by_hand, *copies)
 

@@ -30,7 +30,7 @@ def test_parameters_are_found_under_their_paths_in_order():
     model = Mlp()
     assert [name for name, _ in model.named_parameters()] == NAMES
     assert [path for path, _ in model.named_modules()] == ["", "layers.0", "layers.1", "norm", "dropout"]
-    assert model.parameters() == model.trainable() and model.parameters()[0] is model.scale
+    assert model.parameters() == model.trainable_parameters() and model.parameters()[0] is model.scale
     assert list(model.state_dict()) == NAMES
 
 
@@ -42,9 +42,9 @@ def test_a_tensor_in_two_places_counts_once():
 
 def test_freeze_and_thaw():
     model = Mlp()
-    assert model.freeze() is model and model.trainable() == []
+    assert model.freeze() is model and model.trainable_parameters() == []
     model.norm.weight.requires_grad = True
-    assert model.trainable() == [model.norm.weight]
+    assert model.trainable_parameters() == [model.norm.weight]
     model.eval()(np.ones((2, 3))).sum().backward()
     assert [name for name, t in model.named_parameters() if t.grad is not None] == ["norm.weight"]
 

@@ -106,8 +106,8 @@ def test_a_step_leaves_gradients_and_moves_only_what_has_one():
 
 @pytest.mark.parametrize("kind", [optim.SGD, optim.AdamW])
 @pytest.mark.parametrize(("parameters", "error", "words"), [
-    ([], ValueError, r"got no parameters to train; pass model.trainable\(\)"),
-    ([Tensor([1.0, 2.0])], TypeError, r"parameter 0 is frozen, of shape \(2,\); pass model.trainable\(\)"),
+    ([], ValueError, r"got no parameters to train; pass model.trainable_parameters\(\)"),
+    ([Tensor([1.0, 2.0])], TypeError, r"parameter 0 is frozen, of shape \(2,\); pass model.trainable_parameters\(\)"),
     ([*leaves([1.0]), np.ones(2)], TypeError, "parameter 1 is a ndarray"),
     (leaves([1.0, 2.0])[0], TypeError, "parameter 0 is the result of getitem"),
     ([leaves([1.0])[0] * 2], TypeError, "parameter 0 is the result of mul"),

@@ -28,7 +28,7 @@ VALIDATION = [next(pairs(seed=99))]
 
 def run(model=None, steps=5, lr=0.01, batches=None, **options):
     model = model or small_gpt()
-    return fit(model, pairs() if batches is None else batches, optim.AdamW(model.trainable(), lr), steps,
+    return fit(model, pairs() if batches is None else batches, optim.AdamW(model.trainable_parameters(), lr), steps,
                **{"quiet": True, **options})
 
 
@@ -58,9 +58,10 @@ def test_a_short_run_learns():
     model = small_gpt(d_model=16, dtype=np.float32)
     schedule = optim.warmup_cosine(0.02, steps=120, warmup=10)
     history = run(model, steps=120, schedule=schedule, validation=VALIDATION, every=40)
-    assert history.train[0] > 1.8 and history.validation[0] > 1.8  # log 7 is 1.95
-    assert history.validation[-1] < 0.1 and np.mean(history.train[-10:]) < 0.1
-    assert history.steps == [0, 40, 80, 120] and len(history.validation) == 4 and len(history.train) == 120
+    assert history.train_loss[0] > 1.8 and history.validation_loss[0] > 1.8  # log 7 is 1.95
+    assert history.validation_loss[-1] < 0.1 and np.mean(history.train_loss[-10:]) < 0.1
+    assert history.validation_steps == [0, 40, 80, 120] and len(history.validation_loss) == 4
+    assert len(history.train_loss) == 120
     assert not history.interrupted and not model.training
 
 
@@ -94,14 +95,14 @@ def test_validation_comes_first_then_at_intervals_and_last():
     model = small_gpt()
     before = evaluate(model, VALIDATION)
     history = run(model, steps=5, every=2, validation=VALIDATION)
-    assert history.steps == [0, 2, 4, 5] and history.validation[0] == before
-    assert history.validation[-1] == evaluate(model, VALIDATION)
-    assert run(steps=0, validation=VALIDATION).steps == [0] and run(steps=2).steps == []
+    assert history.validation_steps == [0, 2, 4, 5] and history.validation_loss[0] == before
+    assert history.validation_loss[-1] == evaluate(model, VALIDATION)
+    assert run(steps=0, validation=VALIDATION).validation_steps == [0] and run(steps=2).validation_steps == []
 
 
 def test_the_schedule_sets_the_rate_of_each_step():
     model, seen = small_gpt(), []
-    optimizer = optim.SGD(model.trainable(), lr=5.0)
+    optimizer = optim.SGD(model.trainable_parameters(), lr=5.0)
     fit(model, pairs(), optimizer, 4, schedule=lambda step: seen.append(step) or 0.1 / (step + 1), quiet=True)
     assert seen == [0, 1, 2, 3] and optimizer.lr == 0.025
 
@@ -110,7 +111,7 @@ def test_gradients_are_clipped_unless_told_otherwise():
     def moved(**options):
         model = small_gpt()
         before = np.concatenate([t.data.ravel() for t in model.parameters()])
-        fit(model, pairs(), optim.SGD(model.trainable(), lr=1.0), 1, quiet=True, **options)
+        fit(model, pairs(), optim.SGD(model.trainable_parameters(), lr=1.0), 1, quiet=True, **options)
         return np.linalg.norm(np.concatenate([t.data.ravel() for t in model.parameters()]) - before)
 
     assert moved(clip=0.01) == pytest.approx(0.01) and moved(clip=1e9) == moved(clip=None) > 0.01
@@ -143,11 +144,11 @@ def test_a_loss_of_ones_own():
         return (model(x) ** 2).mean()
 
     history = run(steps=3, loss=loss, validation=VALIDATION)
-    assert len(seen) == 5 and history.train[-1] < history.train[0]
+    assert len(seen) == 5 and history.train_loss[-1] < history.train_loss[0]
 
 
 def test_batches_may_be_a_list():
-    assert len(run(steps=2, batches=[next(pairs()), next(pairs())]).train) == 2
+    assert len(run(steps=2, batches=[next(pairs()), next(pairs())]).train_loss) == 2
     with pytest.raises(ValueError, match=r"fit: the batches ended after 2 of 5 steps.*data\.batches"):
         run(steps=5, batches=[next(pairs()), next(pairs())])
 
@@ -182,7 +183,7 @@ def test_a_rate_that_is_far_too_high_is_named(dtype, clip):
     model = small_gpt(dtype=dtype)
     words = r"fit: the (loss|length of the gradient) is (nan|inf) at step [1-9].* learning rate of 1e\+30"
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=words):
-        fit(model, pairs(), optim.SGD(model.trainable(), lr=1e30), 20, clip=clip, quiet=True)
+        fit(model, pairs(), optim.SGD(model.trainable_parameters(), lr=1e30), 20, clip=clip, quiet=True)
 
 
 @pytest.mark.parametrize("on_terminal", [True, False])
@@ -195,7 +196,7 @@ def test_ctrl_c_returns_what_there_is(on_terminal, screen):
         return next_token_loss(model, x, y)
 
     history = run(model, steps=9, loss=loss, quiet=False)
-    assert history.interrupted and len(history.train) == 3 and not model.training
+    assert history.interrupted and len(history.train_loss) == 3 and not model.training
     assert "fit: stopped at step 3 of 9; the model is as that step left it\n" in stream.getvalue()
     assert "\r" not in stream.getvalue().splitlines(keepends=True)[-1]  # on a line of its own
     reference = small_gpt()
@@ -223,7 +224,7 @@ def test_one_live_line_on_a_terminal(screen):
     lines = text.split("\r\x1b[K")
     assert lines[0] == "" and len(lines) == 5 and text.count("\n") == 1 and text.endswith("\n")
     for step, line in enumerate(lines[1:], 1):
-        assert line.startswith(f"base: step {step}/4  loss {np.mean(history.train[:step]):.3f}  validation ")
+        assert line.startswith(f"base: step {step}/4  loss {np.mean(history.train_loss[:step]):.3f}  validation ")
         assert "steps/s" in line and line.rstrip("\n").endswith("s left")
     assert lines[-1].rstrip("\n").endswith("0 s left")
 
@@ -240,8 +241,8 @@ def test_plain_lines_elsewhere(screen):
     lines = stream.getvalue().splitlines()
     assert "\r" not in stream.getvalue() and "\x1b" not in stream.getvalue()
     assert [line.split("  ")[0] for line in lines] == ["base: step 0/4", "base: step 2/4", "base: step 4/4"]
-    assert lines[0].endswith(f"validation {history.validation[0]:.3f}")
-    assert f"validation {history.validation[-1]:.3f}" in lines[-1] and "steps/s" in lines[-1]
+    assert lines[0].endswith(f"validation {history.validation_loss[0]:.3f}")
+    assert f"validation {history.validation_loss[-1]:.3f}" in lines[-1] and "steps/s" in lines[-1]
 
 
 @pytest.mark.parametrize("on_terminal", [True, False])
@@ -252,11 +253,11 @@ def test_quiet_prints_nothing(on_terminal, screen):
 
 
 def test_history_starts_empty():
-    assert History() == History([], [], [], False) and History().train is not History().train
+    assert History() == History([], [], [], False) and History().train_loss is not History().train_loss
 
 
 def test_real_text_goes_down():
     ids = data.CharTokenizer().encode(data.english()[:20_000])
     model = small_gpt(vocab_size=96, context=16, d_model=32, d_ff=64, dtype=np.float32)
     history = run(model, steps=150, lr=0.01, batches=data.batches(ids, 8, 16))
-    assert history.train[0] > 4 and np.mean(history.train[-20:]) < 2.9
+    assert history.train_loss[0] > 4 and np.mean(history.train_loss[-20:]) < 2.9

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from lora_np.checkpoint.atomic import replacing
+from lora_np.checkpoint.atomic import atomic_write
 
 from ..checking import judge, runner, tasks
 from . import feedback
@@ -57,7 +57,7 @@ def write(table, rows):
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
     writer.writerows(rows[key] for key in sorted(rows))
-    with replacing(Path(table).absolute().parent) as create:
+    with atomic_write(Path(table).absolute().parent) as create:
         create(Path(table).name).write(text.getvalue().encode("utf-8-sig"))  # with the mark that spreadsheets look for
 
 

@@ -13,7 +13,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lora_np.checkpoint.atomic import replacing
+from lora_np.checkpoint.atomic import atomic_write
 from lora_np.support.palette import FROZEN, FULL, INK, OTHERS, TRAINABLE
 
 __all__ = ["FOLDER", "FROZEN", "FULL", "INK", "OTHERS", "TRAINABLE", "label", "new", "save", "saved", "write"]
@@ -61,6 +61,6 @@ def save(fig, name, alt):
 
 def write(fig, path):
     """Write a figure to a PNG file, whole or not at all."""
-    with matplotlib.rc_context(STYLE), replacing(path.parent) as create:
+    with matplotlib.rc_context(STYLE), atomic_write(path.parent) as create:
         FigureCanvasAgg(fig)
         fig.savefig(create(path.name), format="png", dpi=150, metadata={"Software": None})

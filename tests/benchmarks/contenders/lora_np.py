@@ -16,7 +16,7 @@ class Contender:
         if mode == "lora":
             add_lora(self.model, LoraConfig(size.r, work.ALPHA, work.TARGETS))
         self.model.load_state_dict(weights)
-        self.optimizer = AdamW(self.model.trainable(), work.LEARNING_RATE, work.BETAS, work.EPS)
+        self.optimizer = AdamW(self.model.trainable_parameters(), work.LEARNING_RATE, work.BETAS, work.EPS)
 
     def loss(self, x, y):
         return ops.cross_entropy(self.model(x), y)
