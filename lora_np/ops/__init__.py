@@ -7,13 +7,15 @@ operand. The tape prints those formulas and the tests evaluate them, so they can
 elementwise.py   add sub mul div neg pow exp log sqrt tanh relu gelu where
 arrays.py        matmul sum mean max reshape transpose getitem concatenate
 layers.py        linear embedding layer_norm dropout
-attention.py     softmax log_softmax cross_entropy causal_attention
+softmax.py       softmax log_softmax cross_entropy
+attention.py     causal_attention (blocks.py: the same for long sequences)
 """
 
 from .arrays import concatenate, getitem, matmul, max, mean, reshape, sum, transpose
-from .attention import causal_attention, cross_entropy, log_softmax, softmax
+from .attention import causal_attention
 from .elementwise import add, div, exp, gelu, log, mul, neg, pow, relu, sqrt, sub, tanh, where
 from .layers import dropout, embedding, layer_norm, linear
+from .softmax import cross_entropy, log_softmax, softmax
 
 __all__ = ["add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "tanh", "relu", "gelu", "where",
            "matmul", "sum", "mean", "max", "reshape", "transpose", "getitem", "concatenate",

@@ -1,113 +1,23 @@
-"""Softmax and what is made of it: probabilities, their loss, and attention. Fused as in layers.py."""
-
-from functools import lru_cache
+"""Attention, as the papers write it. For long sequences blocks.py computes the same in less time and memory."""
 
 import numpy as np
 
 from ..graph import memoize_last
-from ..support.checks import as_array, check_int
+from ..support.checks import check_int
 from ..tensor import node, operation
-from .layers import floating, indices
-
-
-def _shifted(name, x, axis, refused=np.isinf):
-    """x, less its largest element along the axis where exp could overflow without; softmax does not change."""
-    if not isinstance(axis, (int, np.integer)):
-        raise TypeError(f"{name}: axis must be one integer, got {axis!r}")
-    if not -x.ndim <= axis < x.ndim or not x.shape[axis]:
-        raise ValueError(f"{name}: shape {x.shape} has no elements along axis {axis}")
-    if _moderate(x):
-        return x
-    top = x.max(axis=axis, keepdims=True)
-    if refused(top).any():
-        raise ValueError(f"{name}: a row is all -inf (everything is masked) or holds +inf, so it has no softmax; "
-                         "leave each row something finite")
-    return x - top
-
-
-def _moderate(x):
-    """Whether no exp(x) overflows, nor a row's sum of them, and no row vanishes."""
-    return max(x.max(initial=0), -x.min(initial=0)) < (30 if x.itemsize > 2 else 3)  # in float16 exp(11.1) is inf
+from .blocks import BLOCK, blocked_attention
+from .layers import floating
+from .softmax import masked_exp
 
 
 @operation
-def softmax(a, axis=-1):
-    """exp(a), scaled to sum to 1 along the axis. An element of -inf gives exactly 0, and gradient 0.
-
-    Raises ValueError where a row is all -inf (everything is masked) or holds +inf; nan stays nan.
-
-    y = exp(a) / sum(exp(a), axis)
-    da = y * (g - sum(g * y, axis))
-    """
-    a = floating(a)
-    y = np.exp(_shifted("softmax", a.data, axis))
-    y /= y.sum(axis=axis, keepdims=True)
-    return node("softmax", y, (a, lambda g: y * (g - (g * y).sum(axis=axis, keepdims=True))))
-
-
-@operation
-def log_softmax(a, axis=-1):
-    """log(softmax(a)), without the detour that would lose small probabilities. Raises as softmax does.
-
-    An element of -inf stays -inf, and nan makes its row nan.
-
-    y = a - log(sum(exp(a), axis))
-    da = g - exp(y) * sum(g, axis)
-    """
-    a = floating(a)
-    y = _shifted("log_softmax", a.data, axis)
-    y = y - np.log(np.exp(y).sum(axis=axis, keepdims=True))
-    return node("log_softmax", y, (a, lambda g: g - np.exp(y) * g.sum(axis=axis, keepdims=True)))
-
-
-@operation
-def cross_entropy(logits, targets):
-    """Mean negative log-likelihood of the target classes under softmax(logits), in nats.
-
-    logits: (..., V). targets: integers (...), in 0 .. V-1. Gives a scalar.
-    Raises ValueError where the shapes do not match, IndexError for a class outside the range.
-    A target of -inf gives inf; +inf or nan among the logits give nan.
-
-    y = mean(-log_softmax(logits)[targets])
-    dlogits = g * (softmax(logits) - onehot(targets)) / n
-    """
-    logits, targets = floating(logits), as_array("cross_entropy", targets, copy=None)
-    if not logits.ndim or logits.shape[:-1] != targets.shape or not logits.size:
-        raise ValueError(f"cross_entropy: logits {logits.shape}, targets {targets.shape}: expected logits (..., V) "
-                         "and targets (...), one integer class for each row of V, and at least one row")
-    V = logits.shape[-1]
-    targets = indices("cross_entropy", targets, V).ravel()
-    n = len(targets)
-    scores = _shifted("cross_entropy", logits.data.reshape(n, V), -1, np.isneginf)
-    E = np.exp(scores)
-    total = E @ np.ones(V, E.dtype)  # (n,): a product with ones sums rows several times faster than .sum(-1)
-    rows, shape = np.arange(n), logits.shape
-
-    def to_logits(g):
-        d = E * (g / n / total)[:, None]
-        d[rows, targets] -= g / n
-        return d.reshape(shape)
-
-    return node("cross_entropy", (np.log(total) - scores[rows, targets]).sum() / n, (logits, to_logits))
-
-
-BLOCK = 32  # queries that attention takes at a time: for long sequences, nearly half of the T x T weights are left out
-
-
-@lru_cache(maxsize=64)
-def _triangle(n, dtype):
-    """(n, n) of 1 on and below the diagonal, 0 above: the last n of all positions, and which of them each may see."""
-    mask = np.tri(n, dtype=dtype)
-    mask.setflags(write=False)
-    return mask
-
-
-@operation
-def causal_attention(q, k, v, heads=1):
+def causal_attention(q, k, v, heads=1, kv_heads=None):
     """Scaled dot-product attention in which no position sees a later one (Vaswani et al. 2017, section 3.2).
 
     q: (..., T, d). k, v: (..., S, d) with S >= T; the queries are the last T of S positions. Gives (..., T, d).
-    Each head has c = d / heads columns of q, k, v and y to itself; the formulas are those of one head.
+    Each head has c = d / heads columns of q, k, v and y to itself; the formulas are those of one head. With kv_heads
+    below heads (grouped-query attention, Ainslie et al. 2023), k and v are (..., S, kv_heads c), and heads / kv_heads
+    query heads in a row share one key/value head; their gradients add up in it.
     mask is 0 where a query may look (at itself and before), and -inf elsewhere.
     Scores of any finite size are safe; one that is nan or +inf makes its row nan. nan or inf in v reaches the rows that
     see it, and all others of their block of 32.
@@ -120,83 +30,56 @@ def causal_attention(q, k, v, heads=1):
     dv = P.T @ g
     """
     q, k, v = floating(q), floating(k), floating(v)
-    check_int("causal_attention", heads=heads)
-    T, d = q.shape[-2:] if q.ndim > 1 else (0, 0)
-    S = k.shape[-2] if k.ndim > 1 else 0
-    if not 0 < T <= S or d < 1 or d % heads or k.shape != (*q.shape[:-2], S, d) or v.shape != k.shape:
-        raise ValueError(f"causal_attention: q {q.shape}, k {k.shape}, v {v.shape}, {heads} heads: expected q (..., T, "
-                         "d) and k, v (..., S, d) with S >= T >= 1 and d >= 1, a multiple of heads")
-    c, shape, dtype = d // heads, q.shape, np.result_type(q.data, k.data, v.data)
-    root = c ** -0.5
-    need_q, need_k, need_v = q.requires_grad, k.requires_grad, v.requires_grad
+    kv_heads = heads if kv_heads is None else kv_heads
+    _check_attention(q, k, v, heads, kv_heads)
+    if q.shape[-2] > BLOCK:  # up to there the textbook form is as fast, and below it faster
+        return blocked_attention(q, k, v, heads, kv_heads)
+    dtype = np.result_type(q.data, k.data, v.data)
 
-    def split(x):  # (..., T, heads * n) -> (..., heads, T, n); of a fresh array it is a view, so it can be written to
-        return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(-2, -3)
+    def split(x):  # (..., T, heads c) -> (..., kv_heads, group, T, c), where the group of keys and values is 1
+        x = x.astype(np.float32) if x.itemsize == 2 else x
+        return x.reshape(*x.shape[:-1], kv_heads, x.shape[-1] // (kv_heads * c), c).swapaxes(-4, -3).swapaxes(-3, -2)
 
-    def joined(a, b):  # a @ b of each head, the heads side by side again
-        out = np.empty((*shape[:-2], a.shape[-2], d), dtype)
-        np.matmul(a, b, out=split(out))
-        return out
+    def join(x):  # (..., kv_heads, group, T, c) -> (..., T, heads c)
+        x = x.swapaxes(-3, -2).swapaxes(-4, -3)
+        return x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2] * c).astype(dtype, copy=False)
 
-    Q, K, V = split(q.data * root), split(k.data), split(v.data)  # scaling q costs T * c products, the scores T * S
-    KT = np.ascontiguousarray(K.swapaxes(-1, -2))  # many small products are faster with an array of its own
-    y, total, blocks = np.empty(shape, dtype), np.empty((*shape[:-1], heads), dtype), []
-    for start in range(0, T, BLOCK):
-        rows = slice(start, min(start + BLOCK, T))
-        seen = S - T + rows.stop  # what lies beyond is hidden from all these rows: not computed, not kept
-        E = _masked_exp(Q[..., rows, :] @ KT[..., :seen])
-        split(total)[..., rows, :] = E @ np.ones((seen, 1), dtype)
-        np.matmul(E, V[..., :seen, :], out=split(y)[..., rows, :])
-        blocks.append((rows, seen, E))
-    Y = split(y)
-    Y /= split(total)  # P is E / total, but is never formed: dividing y costs T * c, dividing E would cost T * S
+    def summed(x):  # over the query heads that share a key/value head
+        return x if heads == kv_heads else x.sum(axis=-3, keepdims=True)
+
+    c = q.shape[-1] // heads
+    root = c ** 0.5
+    Q, K, V = split(q.data), split(k.data), split(v.data)  # (..., kv_heads, group or 1, T or S, c)
+    P = _causal_softmax(Q @ K.swapaxes(-1, -2) / root)     # (..., kv_heads, group, T, S)
+    y = join(P @ V)                                        # (..., T, heads c)
 
     @memoize_last
-    def gradients(g):  # of q, k and v, of each that needs one
-        # With D = sum(g * y), [g / total, D / total] @ [v, -1].T is (g @ v.T - D) / total, so dS is this times E: D is
-        # taken off within the product, without a pass over T x S numbers.
-        G = split(np.empty((*shape[:-1], heads * (c + 1)), dtype))
-        np.divide(split(g), split(total), out=G[..., :c])
-        G[..., c] = np.einsum("...c,...c->...", G[..., :c], Y)
-        VT = np.full((*V.shape[:-2], c + 1, S), -1, dtype)
-        VT[..., :c, :] = V.swapaxes(-1, -2)
-        dq, dk, dv = np.zeros(shape, dtype), None, None
-        for rows, seen, E in reversed(blocks):  # the last block saw all keys, the others fewer
-            if need_q or need_k:
-                dS = G[..., rows, :] @ VT[..., :seen]
-                dS *= E
-            if need_q:
-                np.matmul(dS, K[..., :seen, :], out=split(dq)[..., rows, :])
-            if need_k:
-                dk = _sum(dk, joined(dS.swapaxes(-1, -2), Q[..., rows, :]))
-            if need_v:
-                dv = _sum(dv, joined(E.swapaxes(-1, -2), G[..., rows, :c]))  # P.T @ g = E.T @ (g / total)
-        dq *= root
-        return dq, dk, dv
+    def to_scores(g):  # dS / sqrt(c), which dq and dk share
+        G = split(g)
+        return P * (G @ V.swapaxes(-1, -2) - (G * split(y)).sum(axis=-1, keepdims=True)) / root
 
     return node("causal_attention", y,
-                (q, lambda g: gradients(g)[0]), (k, lambda g: gradients(g)[1]), (v, lambda g: gradients(g)[2]))
+                (q, lambda g: join(to_scores(g) @ K)),
+                (k, lambda g: join(summed(to_scores(g).swapaxes(-1, -2) @ Q))),
+                (v, lambda g: join(summed(P.swapaxes(-1, -2) @ split(g)))))
 
 
-def _masked_exp(scores):
-    """exp(scores) where the query may look, 0 elsewhere; where it would overflow, each row comes out scaled.
-
-    scores: (..., n, keys), overwritten. The n queries are the last of the keys' positions.
-    """
-    n = scores.shape[-2]
-    visible = _triangle(n, scores.dtype)
-    if _moderate(scores):
-        np.exp(scores, out=scores)
-        scores[..., -n:] *= visible  # np.where would take several times as long
-        return scores
-    scores[..., -n:] = np.where(visible, scores[..., -n:], -np.inf)
-    scores -= scores.max(axis=-1, keepdims=True)
-    return np.exp(scores, out=scores)
+def _causal_softmax(scores):
+    """softmax(scores + mask): each row over the positions that its query may see. scores (..., T, S), overwritten."""
+    E = masked_exp(scores)
+    E /= E.sum(axis=-1, keepdims=True)
+    return E
 
 
-def _sum(so_far, part):
-    """so_far, None at first, with part added to it; part may lack the last rows."""
-    if so_far is None:
-        return part
-    so_far[..., :part.shape[-2], :] += part
-    return so_far
+def _check_attention(q, k, v, heads, kv_heads):
+    check_int("causal_attention", heads=heads, kv_heads=kv_heads)
+    if heads % kv_heads:
+        raise ValueError(f"causal_attention: {heads} heads cannot share {kv_heads} key/value heads evenly; heads must "
+                         "be a multiple of kv_heads")
+    T, d = q.shape[-2:] if q.ndim > 1 else (0, 0)
+    S = k.shape[-2] if k.ndim > 1 else 0
+    width = d * kv_heads // heads
+    if not 0 < T <= S or d < 1 or d % heads or k.shape != (*q.shape[:-2], S, width) or v.shape != k.shape:
+        narrow = "d" if heads == kv_heads else f"d * {kv_heads} / {heads}"
+        raise ValueError(f"causal_attention: q {q.shape}, k {k.shape}, v {v.shape}, {heads} heads: expected q (..., T, "
+                         f"d) and k, v (..., S, {narrow}) with S >= T >= 1 and d >= 1, a multiple of heads")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lora_np import Tensor, ops
+from lora_np.ops import blocks
 from tests.helpers import check_gradients, gradients
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -123,10 +124,65 @@ def test_both_ways_of_attention_agree_where_they_meet(top):
 @pytest.mark.parametrize("trained", ["q", "k", "v"])
 def test_attention_computes_no_gradient_that_nobody_needs(trained, monkeypatch):
     products = []
-    monkeypatch.setattr("lora_np.ops.attention._sum", lambda so_far, part: products.append(part.shape) or part)
-    q, k, v = (Tensor(np.ones((5, 4)), requires_grad=name == trained) for name in "qkv")
-    ops.causal_attention(q, k, v).backward(np.ones((5, 4)))
-    assert len(products) == (trained != "q")  # the sums over blocks: dk, dv
+    monkeypatch.setattr(blocks, "_sum", lambda *parts, add=blocks._sum: products.append(parts) or add(*parts))
+    q, k, v = (Tensor(np.ones((40, 4)), requires_grad=name == trained) for name in "qkv")
+    ops.causal_attention(q, k, v).backward(np.ones((40, 4)))
+    assert len(products) == 2 * (trained != "q")  # the sums over two blocks: dk, dv
+
+
+@pytest.mark.parametrize("scale", [1, 9], ids=["as they are", "minus the largest"])
+@pytest.mark.parametrize(("T", "S", "heads", "kv_heads"), [(1, 1, 1, 1), (3, 5, 2, 1), (40, 40, 6, 2), (33, 70, 4, 4),
+                                                           (70, 70, 6, 3)])
+def test_the_textbook_form_and_the_blocks_agree(T, S, heads, kv_heads, scale, monkeypatch):
+    rng, c, forms = np.random.default_rng(0), 3, []
+    arrays = [scale * rng.normal(size=(2, n, h * c)) for n, h in ((T, heads), (S, kv_heads), (S, kv_heads))]
+    upstream = rng.normal(size=arrays[0].shape)
+    for limit in (0, 100):  # the longest sequence that the textbook form is used for
+        monkeypatch.setattr("lora_np.ops.attention.BLOCK", limit)
+        forms.append([ops.causal_attention(*arrays, heads, kv_heads).data, *gradients(
+            lambda *t: ops.causal_attention(*t, heads, kv_heads), *arrays, upstream=upstream)])
+    for textbook, blocked in zip(*forms, strict=True):
+        np.testing.assert_allclose(blocked, textbook, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize(("T", "kv_heads"), [(5, 1), (5, 2), (40, 2)])
+def test_grouped_heads_are_heads_whose_keys_and_values_repeat(T, kv_heads):
+    rng, c, heads = np.random.default_rng(0), 3, 4
+    arrays = [rng.normal(size=(2, T, h * c)) for h in (heads, kv_heads, kv_heads)]
+    columns = np.arange(kv_heads * c).reshape(kv_heads, 1, c).repeat(heads // kv_heads, axis=1).ravel()
+
+    def repeated(q, k, v):
+        return ops.causal_attention(q, k[..., columns], v[..., columns], heads)
+
+    def grouped(q, k, v):
+        return ops.causal_attention(q, k, v, heads, kv_heads)
+
+    upstream = rng.normal(size=arrays[0].shape)
+    np.testing.assert_allclose(grouped(*arrays).data, repeated(*map(Tensor, arrays)).data, rtol=1e-12)
+    for got, expected in zip(gradients(grouped, *arrays, upstream=upstream),
+                             gradients(repeated, *arrays, upstream=upstream), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("T", [3, 40])
+def test_float16_rows_that_sum_beyond_its_range(T):
+    ones = np.ones((1, 60_000), np.float16)
+    np.testing.assert_allclose(ops.softmax(ones).data[0, 0], 1 / 60_000, rtol=1e-2)
+    np.testing.assert_allclose(ops.log_softmax(ones).data[0, 0], -np.log(60_000), rtol=1e-3)
+    np.testing.assert_allclose(ops.cross_entropy(ones, [7]).item(), np.log(60_000), rtol=1e-3)
+    q = np.full((T, 4), 9, np.float16)  # scores of 162
+    y = ops.causal_attention(q, q, q)
+    assert y.dtype == np.float16
+    np.testing.assert_allclose(y.data, q, rtol=1e-3)
+    for g in gradients(ops.causal_attention, q, q, q):
+        assert g.dtype == np.float16 and np.isfinite(g).all()
+
+
+def test_a_vocabulary_of_one_costs_nothing():
+    a = Tensor([[0.3], [-7.1], [12.7]], requires_grad=True)
+    loss = ops.cross_entropy(a, [0, 0, 0])
+    loss.backward()
+    assert 0 <= loss.item() < 1e-15 and np.abs(a.grad).max() < 1e-15
 
 
 def test_float16_overflows_neither_in_softmax_nor_in_attention():
