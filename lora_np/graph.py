@@ -14,25 +14,15 @@ from operator import attrgetter
 
 import numpy as np
 
-grad_enabled = ContextVar("grad_enabled", default=True)
 _serial = count(1)
-
-
-@contextmanager
-def no_grad():
-    """Inside `with no_grad():` nothing is recorded: results need no gradient and keep no operands."""
-    token = grad_enabled.set(False)
-    try:
-        yield
-    finally:
-        grad_enabled.reset(token)
+_no_grad_depth = ContextVar("no_grad_depth", default=0)
 
 
 class Node:
     """How one result was computed: the operation's name and the edges back to its operands.
 
     edges: a list of (target, vjp). The target is the operand's own Node, or the operand itself where
-    it is a leaf. No array is held but what the vjps captured. Once freed, edges is None.
+    it is a leaf. A Node holds no arrays itself; only its vjps do. Once freed, edges is None.
     """
 
     __slots__ = ("name", "edges", "shape", "dtype", "serial", "__weakref__")
@@ -49,38 +39,32 @@ def backpropagate(start, gradient, retain_graph=False):
     start: a Node or a leaf. gradient: a fresh array of its shape and dtype. Raises RuntimeError, before
     anything is computed, where an earlier backward freed part of the graph.
     """
-    pending, gradients = {start: gradient}, {}
-    for this in _newest_first(start):
-        g = pending.pop(this)  # complete: all that was computed from `this` has been walked
-        if not this.edges:
-            gradients[this] = g
+    arrived, summed, leaves = {start: gradient}, {start}, {}
+    walk = _oldest_first(start)
+    while walk:
+        this, edges = walk.pop()
+        g = arrived.pop(this)  # complete: all that was computed from `this` has been walked
+        if not edges:
+            leaves[this] = g if this in summed else g.copy()  # what a vjp gave may belong to somebody else
             continue
-        for target, vjp in this.edges:
-            d = np.asarray(vjp(g))
-            ours = d is not g and d.base is None and d.flags.writeable  # a fresh array, in nobody else's hands
-            if d.shape != target.shape or d.dtype != target.dtype:
-                d, ours = _fitted(d, target, this.name), True
-            if target in pending:
-                d = np.asarray(np.add(pending[target], d, out=d if ours and d.ndim else None))
-            elif not ours and not target.edges:
-                d = d.copy()  # a leaf's gradient shares memory with nothing else
-            pending[target] = d
+        g = g if this in summed else g.view()
+        g.setflags(write=False)  # several vjps read it
+        for target, vjp in edges:
+            d = _fitted(vjp(g), target, this.name)  # the chain rule: this node's share of dL/d(target)
+            if target not in arrived:
+                arrived[target] = d
+            elif target in summed:
+                arrived[target] += d
+            else:  # a new array: neither share is ours to write to
+                arrived[target] = np.asarray(arrived[target] + d)
+                summed.add(target)
         if not retain_graph:
             this.edges = None
-    return gradients
+    return leaves
 
 
-def _fitted(d, target, name):
-    """What a vjp gave for a target, as a fresh array of the target's shape and dtype."""
-    if d.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: its vjp gave {d} instead of a gradient; does it return one?")
-    if d.shape != target.shape:
-        d = unbroadcast(d, target.shape, name)
-    return np.asarray(d, target.dtype)
-
-
-def _newest_first(start):
-    """Every node and leaf behind start, each after all that was computed from it.
+def _oldest_first(start):
+    """[(node or leaf, its edges)] of all that is behind start, each before what was computed from it.
 
     A node's serial number is larger than its operands', because they existed first. So sorting by
     it is a topological order, without recursion: 50,000 operations in a row are no problem.
@@ -95,7 +79,7 @@ def _newest_first(start):
             if target not in found:
                 found.add(target)
                 todo.append(target)
-    return sorted(found, key=attrgetter("serial"), reverse=True)
+    return [(this, this.edges) for this in sorted(found, key=attrgetter("serial"))]
 
 
 def unbroadcast(g, shape, name="unbroadcast"):
@@ -115,16 +99,46 @@ def unbroadcast(g, shape, name="unbroadcast"):
     return g.sum(axis=(*range(extra), *stretched)).reshape(shape)
 
 
+@contextmanager
+def no_grad():
+    """Inside `with no_grad():` nothing is recorded: results need no gradient and keep no operands."""
+    _no_grad_depth.set(_no_grad_depth.get() + 1)
+    try:
+        yield
+    finally:  # counted, not put back: of two generators that wait inside, either may be closed first
+        _no_grad_depth.set(max(0, _no_grad_depth.get() - 1))
+
+
+def grad_enabled():
+    """Whether operations are recorded here."""
+    return not _no_grad_depth.get()
+
+
 def memoize_last(function):
-    """Remember the arrays (or None) that a function last returned: work on one g that several vjps of a node share."""
-    last = [None, ()]
+    """Remember what a function last returned, an array or a tuple of arrays and None: work on one g that several
+    vjps of a node share."""
+    last = [(None, None)]
 
     def remembered(g):
-        if last[0] is not g:
-            last[:] = g, function(g)
-            for array in last[1]:
+        before, result = last[0]
+        if before is not g:
+            result = function(g)
+            for array in result if isinstance(result, tuple) else (result,):
                 if array is not None:
                     array.setflags(write=False)
-        return last[1]
+            last[0] = g, result
+        return result  # this thread's own, whatever another has remembered meanwhile
 
     return remembered
+
+
+def _fitted(d, target, name):
+    """What a vjp gave for a target, as an array of the target's shape and dtype."""
+    d = np.asarray(d)
+    if d.shape == target.shape and d.dtype == target.dtype:
+        return d
+    if d.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: its vjp gave {d} instead of a gradient; does it return one?")
+    if d.shape != target.shape:
+        d = unbroadcast(d, target.shape, name)
+    return np.asarray(d, target.dtype)

@@ -43,7 +43,7 @@ class LoraLinear(Module):
     def forward(self, x):
         """x (..., k) to h (..., d). Raises RuntimeError when it is trained while merged."""
         if self.merged:
-            if self.training and grad_enabled.get():
+            if self.training and grad_enabled():
                 raise RuntimeError("LoraLinear: merged, so A and B are not used and would get no gradient; call "
                                    "unmerge(model) to go on training, or model.eval() to use it as it is")
             return ops.linear(x, self.weight, self.bias)

@@ -35,7 +35,7 @@ def node(name, value, *edges):
     never computed. A vjp may return a gradient of the broadcast shape; backward sums it down.
     """
     out = Tensor.from_array(value)
-    if grad_enabled.get():
+    if grad_enabled():
         kept = [(t._node or t, vjp) for t, vjp in edges if t._requires_grad]
         if kept:
             out._node, out._requires_grad = Node(name, kept, out._data), True
