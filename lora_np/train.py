@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import ops
-from .graph import no_grad
-from .nn import Module
+from .nn import Module, evaluation_mode
 from .optim import clip_grad_norm
 from .support.checks import as_array, check_int, check_number, expect
+from .support.memory import keep_freed_memory
 from .support.progress import Progress, defer_interrupt
 from .tensor import Tensor
+
+IGNORED = -100  # a target that counts for nothing
 
 
 @dataclass
@@ -24,7 +26,7 @@ class History:
     interrupted: bool = False
 
 
-def next_token_loss(model, x, y):
+def next_token_loss(model, x, y) -> Tensor:
     """Mean cross-entropy in nats. x: ids (B, T). y: the ids to predict at the last positions of x, (B, S), S <= T."""
     y = as_array("next_token_loss", y, copy=None)
     if y.ndim != 2:
@@ -33,56 +35,38 @@ def next_token_loss(model, x, y):
     return ops.cross_entropy(logits if y.shape[1] == logits.shape[1] else logits[:, -y.shape[1]:], y)
 
 
-def evaluate(model, batches, loss=next_token_loss):
-    """The mean loss over a list of (x, y), in evaluation mode and without recording."""
-    _check_batches("evaluate", model, batches, loss)
-    if not len(batches):
-        raise ValueError("evaluate: got no batches, and the mean of nothing is undefined; pass a list such as "
-                         "[data.windows(ids, 64, context)]")
-    was_training = model.training
-    model.eval()
-    try:
-        with no_grad():
-            return float(np.mean([loss(model, x, y).item() for x, y in batches]))
-    finally:
-        model.train(was_training)
-
-
 def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=100, clip=1.0,
-        loss=next_token_loss, label="fit", quiet=False):
+        loss=next_token_loss, label="fit", quiet=False) -> History:
     """Train for a number of steps; returns a History.
 
     batches: an iterator of (x, y). schedule: step -> learning rate, or None for the optimizer's own.
     validation: a list of (x, y), evaluated before the first step, after every `every` steps and at the
-    end. clip: the largest joint length of the gradients, or None. Progress goes to stderr: one live line
+    end. clip: the largest global L2 norm of the gradients, or None. Progress goes to stderr: one live line
     on a terminal, a plain line at each evaluation elsewhere, nothing if quiet.
     Raises FloatingPointError when the loss, or the gradient that is to be clipped, is no longer finite; that step is
     not taken. Ctrl-C ends the training and returns what there is.
     """
     _check_fit(model, batches, optimizer, steps, schedule, validation, every, clip, loss)
+    keep_freed_memory()
     batches, history, progress = iter(batches), History(), Progress(label, steps, quiet)
     model.train()
     try:
-        for step in range(steps + 1):
-            if step % every == 0 or step == steps:
-                if validation:
-                    history.validation_loss.append(evaluate(model, validation, loss))
-                    history.validation_steps.append(step)
-                progress.milestone(step, history)
-            if step == steps:
-                break
-            if schedule is not None:
-                optimizer.lr = _rate(schedule, step)
+        for step in range(steps):
+            if step % every == 0:
+                _validate(model, validation, loss, step, history, progress)
+            x, y = _next_batch(batches, step, steps)
+            optimizer.lr = _rate(schedule, step, optimizer)
+
             optimizer.zero_grad()
-            value = _checked_loss(loss(model, *_next_batch(batches, step, steps)))
-            _check_finite("loss", value.item(), step, optimizer)
+            value = _checked_loss(loss(model, x, y), step, optimizer)
             value.backward()
-            if clip is not None:
-                _check_finite("length of the gradient", clip_grad_norm(optimizer.parameters, clip), step, optimizer)
+            _clip(optimizer, clip, step)
             with defer_interrupt():
                 optimizer.step()
                 history.train_loss.append(value.item())
+
             progress.live(step + 1, history)
+        _validate(model, validation, loss, steps, history, progress)
     except KeyboardInterrupt:
         history.interrupted = True
         progress.say(f"{label}: stopped at step {len(history.train_loss)} of {steps}; the model is as that step left "
@@ -91,6 +75,41 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
         progress.end()
         model.eval()
     return history
+
+
+def evaluate(model, batches, loss=next_token_loss) -> float:
+    """The mean loss of a target over a list of (x, y), in evaluation mode and without recording.
+
+    The loss of a batch is a mean over its targets, so batches are weighted by how many they hold.
+    """
+    _check_batches("evaluate", model, batches, loss)
+    if not len(batches):
+        raise ValueError("evaluate: got no batches, and the mean of nothing is undefined; pass a list such as "
+                         "[data.windows(ids, 64, context)]")
+    with evaluation_mode(model):
+        losses = [loss(model, x, y).item() for x, y in batches]
+    return float(np.average(losses, weights=[np.count_nonzero(np.asarray(y) != IGNORED) for _, y in batches]))
+
+
+def _validate(model, validation, loss, step, history, progress):
+    if validation:
+        history.validation_loss.append(evaluate(model, validation, loss))
+        history.validation_steps.append(step)
+    progress.milestone(step, history)
+
+
+def _clip(optimizer, clip, step):
+    if clip is not None:
+        _check_finite("length of the gradient", clip_grad_norm(optimizer.parameters, clip), step, optimizer)
+
+
+def _rate(schedule, step, optimizer):
+    """The learning rate of a step: the schedule's, or what the optimizer has."""
+    if schedule is None:
+        return optimizer.lr
+    rate = schedule(step)
+    check_number(f"fit: the schedule at step {step}", lr=rate)
+    return rate
 
 
 def _check_fit(model, batches, optimizer, steps, schedule, validation, every, clip, loss):
@@ -113,12 +132,6 @@ def _check_fit(model, batches, optimizer, steps, schedule, validation, every, cl
         raise TypeError(f"fit: expected batches to iterate over, got {type(batches).__name__}; see data.batches")
 
 
-def _rate(schedule, step):
-    rate = schedule(step)
-    check_number(f"fit: the schedule at step {step}", lr=rate)
-    return rate
-
-
 def _next_batch(batches, step, steps):
     batch = next(batches, None)
     if batch is None:
@@ -129,11 +142,12 @@ def _next_batch(batches, step, steps):
     return batch
 
 
-def _checked_loss(value):
+def _checked_loss(value, step, optimizer):
     if not isinstance(value, Tensor) or value.size != 1:
         raise TypeError("fit: the loss must be a Tensor of one number, got "
                         + (f"shape {value.shape}; take its mean()" if isinstance(value, Tensor)
                            else type(value).__name__))
+    _check_finite("loss", value.item(), step, optimizer)
     return value
 
 

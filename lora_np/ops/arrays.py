@@ -21,25 +21,19 @@ def matmul(a, b):
     db = a.T @ g
     """
     a, b = as_tensor(a), as_tensor(b)
-    x, y = a.data, b.data
-    if not x.ndim or not y.ndim:
-        raise ValueError(f"matmul: {x.shape} @ {y.shape}: a single number has no matrix product; did you mean a * b?")
+    if not a.ndim or not b.ndim:
+        raise ValueError(f"matmul: {a.shape} @ {b.shape}: a single number has no matrix product; did you mean a * b?")
+    X = a.data if a.ndim > 1 else a.data[None]     # (..., m, n): a vector on the left is a row,
+    Y = b.data if b.ndim > 1 else b.data[:, None]  # (..., n, p): on the right a column
     try:
-        value = x @ y
+        product = X @ Y                            # (..., m, p)
     except ValueError:
-        raise ValueError(_product_advice(x, y)) from None
-    row, column = x.ndim == 1, y.ndim == 1  # a vector on the left is a row, on the right a column
-    rows, columns = x[None] if row else x, y[:, None] if column else y
-
-    def whole(g):  # (..., m, p): g with the axes put back that vectors lack
-        g = g[..., None] if column else g
-        return g[..., None, :] if row else g
-
-    def to_b(g):
-        d = rows.swapaxes(-1, -2) @ whole(g)
-        return d[..., 0] if column else d
-
-    return node("matmul", value, (a, lambda g: whole(g) @ columns.swapaxes(-1, -2)), (b, to_b))
+        raise ValueError(_product_advice(a.data, b.data)) from None
+    row, column = (slice(None) if t.ndim > 1 else 0 for t in (a, b))  # the axis that a vector lacks goes again
+    shape = product.shape
+    return node("matmul", product[..., row, column],
+                (a, lambda g: g.reshape(shape) @ Y.swapaxes(-1, -2)),
+                (b, lambda g: (X.swapaxes(-1, -2) @ g.reshape(shape))[..., column]))
 
 
 def _product_advice(x, y):

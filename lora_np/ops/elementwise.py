@@ -103,7 +103,7 @@ def neg(a):
 def pow(a, b):
     """Power, with broadcasting. b is a number or a Tensor; only where a >= 0 has b a gradient.
 
-    At the edges: a ** 0 has slope 0 in a, also at a = 0; and 0 ** b has slope 0 in b.
+    At the edges: a ** 0 has slope 0 in a, also at a = 0; 0 ** b has slope 0 in b for b >= 0, and -inf below.
     0 to a negative power is inf, a negative number to a fraction nan.
 
     y = a ** b
@@ -121,7 +121,7 @@ def pow(a, b):
         down = np.where(n == 0, 1, n - 1)  # for n = 0 any finite power will do: n times it is 0
         return g * (n * (x ** down.item() if n.ndim == 0 else x ** down))
 
-    return node("pow", value, (a, slope), (b, lambda g: g * value * np.log(np.where(x == 0, 1, x))))
+    return node("pow", value, (a, slope), (b, lambda g: g * value * np.log(np.where((x == 0) & (n >= 0), 1, x))))
 
 
 @operation

@@ -113,17 +113,22 @@ def layer_norm(x, weight, bias, eps=1e-5):
     shape, W = x.shape, weight.data
     # Rows as one matrix: a mean is then a product with a vector of 1/d, several times faster than .mean(-1).
     average = np.full(d, 1 / d, x.dtype)
-    xhat = x.data.reshape(-1, d)
-    xhat = xhat - (xhat @ average)[:, None]
-    rstd = (np.vecdot(xhat, xhat) / d + eps)[:, None] ** -0.5
-    xhat *= rstd
+    X = x.data.reshape(-1, d)
+    mean = (X @ average)[:, None]
+    xhat = X - mean
+    std = np.sqrt(np.vecdot(xhat, xhat) / d + eps)[:, None]
+    if (np.abs(mean) > 10 * std).any():  # a row so far from 0 that the rounding of its mean would show
+        xhat = X - X[:, :1]
+        xhat -= (xhat @ average)[:, None]
+        std = np.sqrt(np.vecdot(xhat, xhat) / d + eps)[:, None]
+    xhat /= std
 
     def to_x(g):
         g = g.reshape(-1, d) * W
         along = np.vecdot(g, xhat)[:, None] / d
         g -= (g @ average)[:, None]
         g -= xhat * along
-        g *= rstd
+        g /= std
         return g.reshape(shape)
 
     value = xhat * W

@@ -67,23 +67,26 @@ def compare(function, a, b):
 
 def as_numbers(name, data, dtype=None):
     """A fresh array of the data, in its own dtype or in the one given. Raises where it does not fit."""
-    if _cuts_gradient(data):
+    if _holds(data, lambda part: getattr(part, "requires_grad", False)) and isinstance(data, (list, tuple)):
         raise TypeError(f"{name}: a list of Tensors that require a gradient; copying their numbers would cut them from "
                         "the graph. Join them with ops.concatenate, or write t.data for the numbers alone")
+    if _holds(data, np.ma.is_masked):
+        raise TypeError(f"{name}: a masked array hides some of its numbers, and a Tensor could not; write "
+                        "data.filled(0) for the number that is to stand there")
     fresh = as_array(name, data)
     if fresh.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected numbers, got {type(data).__name__} "
                         f"(dtype {fresh.dtype}): {str(data)[:40]!r}")
     if dtype is None:
-        return fresh
+        return fresh.astype(fresh.dtype.newbyteorder("="), copy=False)  # gradients come in the machine's own order
     if not np.can_cast(fresh.dtype, dtype, "same_kind"):
         raise TypeError(f"{name}: numbers of {fresh.dtype} do not fit into {dtype} without loss")
     return fresh.astype(dtype, copy=False)
 
 
-def _cuts_gradient(data):
-    return isinstance(data, (list, tuple)) and any(
-        getattr(t, "requires_grad", False) or _cuts_gradient(t) for t in data)
+def _holds(data, property):
+    """Whether the data, or something in a list of it, has a property."""
+    return any(_holds(part, property) for part in data) if isinstance(data, (list, tuple)) else property(data)
 
 
 def as_upstream(gradient, value):

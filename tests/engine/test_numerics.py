@@ -157,3 +157,29 @@ def test_a_rate_far_too_large_is_named_with_the_step_and_the_advice(make, dtype)
             optimizer = make(model.trainable_parameters())
             optimizer.lr = 10.0 ** rate
             fit(model, data.sorting(4), optimizer, 10, quiet=True)
+
+
+@pytest.mark.parametrize("d", [3, 64, 100, 576])
+@pytest.mark.parametrize("number", [1 / 3, 100.1, 12345.6, 1e6, 3.3e7])
+def test_a_row_of_equal_numbers_gives_the_bias(number, d):
+    bias = np.linspace(-1, 1, d).astype(np.float32)
+    x = np.full((2, d), number, np.float32)
+    y = ops.layer_norm(x, np.full(d, 2, np.float32), bias)
+    np.testing.assert_allclose(y.data, [bias, bias], atol=1e-6)
+
+
+def test_layer_norm_far_from_zero_is_that_of_float64():
+    x = (1000 + np.random.default_rng(0).normal(size=(4, 64)) * 0.1).astype(np.float32)
+    w, b = np.ones(64), np.zeros(64)
+    upstream = np.random.default_rng(1).normal(size=x.shape)
+    exact = ops.layer_norm(x.astype(float), w, b)
+    np.testing.assert_allclose(ops.layer_norm(x, w.astype(np.float32), b.astype(np.float32)).data, exact.data, atol=2e-4)
+    rough, right = (gradients(ops.layer_norm, *(a.astype(t) for a in (x, w, b)), upstream=upstream)
+                    for t in (np.float32, float))
+    np.testing.assert_allclose(rough[0], right[0], atol=1e-2)
+
+
+def test_zero_to_a_negative_power():
+    with np.errstate(divide="ignore"):
+        (slope,) = gradients(lambda b: ops.pow(0.0, b), np.array([-1.0, 0.0, 2.0]))
+    assert slope.tolist() == [-np.inf, 0, 0]

@@ -3,13 +3,15 @@
 import copy
 import gc
 import pickle
+import sys
+import threading
 import weakref
 
 import numpy as np
 import pytest
 
 from lora_np import Tensor, no_grad, ops
-from lora_np.graph import unbroadcast
+from lora_np.graph import backpropagate, unbroadcast
 from lora_np.tensor import node
 from tests.helpers import check_gradients, gradients
 
@@ -653,3 +655,111 @@ def test_random_graphs_against_central_differences(seed):
 
     rng = np.random.default_rng(seed)
     check_gradients(graph, *(rng.normal(size=s) for s in [(3, 3), (3, 1), (3,), ()]), rtol=1e-4, atol=1e-5)
+
+
+# What a vjp gives, and what it gets
+
+def dot(t, W):
+    return node("dot", W @ t.data, (t, lambda g: W))
+
+
+def test_backward_writes_into_nothing_that_a_vjp_keeps():
+    W, t = np.array([1.0, 2.0, 3.0]), Tensor([1.0, 1.0, 1.0], requires_grad=True)
+    (dot(t, W) + dot(t, W) + dot(t, W)).backward()
+    assert W.tolist() == [1, 2, 3] and t.grad.tolist() == [3, 6, 9] and W.flags.writeable
+    t.grad = None
+    dot(t, W).backward()
+    assert t.grad.tolist() == [1, 2, 3] and not np.shares_memory(t.grad, W) and t.grad.flags.writeable
+
+
+def test_backward_through_a_node_writes_into_nothing_that_a_vjp_keeps():
+    W, t = np.array([1.0, 2.0, 3.0]), Tensor([1.0, 1.0, 1.0], requires_grad=True)
+    u = t * 2
+    (dot(u, W) + dot(u, W)).backward()
+    assert W.tolist() == [1, 2, 3] and t.grad.tolist() == [4, 8, 12] and W.flags.writeable
+
+
+def test_a_vjp_that_writes_into_g_is_named():
+    def doubling(g):
+        g *= 2
+        return g
+
+    t = Tensor([1.0, 2.0], requires_grad=True)
+    y = node("twice", t.data * 2, (t, doubling))
+    with pytest.raises(ValueError, match="read-only"):
+        (y + y).sum().backward()
+    with pytest.raises(ValueError, match="read-only"):
+        node("twice", t.data * 2, (t, doubling)).backward([1.0, 1.0])
+
+
+def test_backward_inside_a_vjp_of_the_same_graph():
+    t, u = Tensor(3.0, requires_grad=True), Tensor(2.0, requires_grad=True)
+    inner = u * u
+
+    def also_backward(g):
+        inner.backward(retain_graph=True)
+        return g * inner.data
+
+    y = node("outer", t.data * inner.data, (t, also_backward), (inner, lambda g: g * t.data))
+    y.backward()
+    assert t.grad == 4 and u.grad == 4 + 3 * 4
+
+
+def test_generators_inside_no_grad_may_be_closed_in_any_order():
+    def waiting():
+        with no_grad():
+            yield
+
+    for order in ((0, 1), (1, 0)):
+        two = [waiting(), waiting()]
+        for generator in two:
+            next(generator)
+        assert not (Tensor(1.0, requires_grad=True) * 2).requires_grad
+        for i in order:
+            two[i].close()
+        assert (Tensor(1.0, requires_grad=True) * 2).requires_grad
+
+
+def test_two_threads_through_one_kept_graph_get_their_own_gradients():
+    rng = np.random.default_rng(0)
+    q, k, v = (Tensor(rng.normal(size=(3, 40, 8)), requires_grad=True) for _ in range(3))
+    node_of = ops.causal_attention(q, k, v, heads=2)._node
+    upstreams = rng.normal(size=(2, *node_of.shape))
+    expected = [backpropagate(node_of, g.copy(), True) for g in upstreams]
+    wrong = []
+
+    def walk(i):
+        for _ in range(60):
+            got = backpropagate(node_of, upstreams[i].copy(), True)
+            if any((got[t] != expected[i][t]).any() for t in (q, k, v)):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=walk, args=[i]) for i in (0, 1)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+
+
+# What numbers a Tensor takes
+
+def test_a_masked_array_is_refused_where_it_hides_something():
+    hidden = np.ma.array([1.0, 2.0], mask=[True, False])
+    for data in (hidden, [hidden, hidden]):
+        with pytest.raises(TypeError, match="Tensor: .*masked.*filled"):
+            Tensor(data)
+    assert Tensor(np.ma.array([1.0, 2.0])).data.tolist() == [1, 2]
+
+
+def test_gradients_have_the_byte_order_of_their_leaf():
+    t = Tensor(np.array([1.0, 2.0], ">f8"), requires_grad=True)
+    assert t.dtype == np.float64 and t.dtype.isnative and t.data.tolist() == [1, 2]
+    for _ in range(2):
+        (t * t).sum().backward()
+        assert t.grad.dtype == t.dtype

@@ -60,7 +60,7 @@ def state(o):
               + [(path, t.data.tobytes(), t.requires_grad, t.grad is None) for path, t in model.named_parameters()]
               for name, model in (("model", o.model), ("lora", o.lora), ("merged", o.merged))}
     tensors = [(t.data.tobytes(), t.shape, t.requires_grad) for t in (o.t, o.p, o.first)]
-    optimizers = [(s.lr, list(s.steps), s.flat.shape) for s in (o.sgd, o.adamw, o.steps)]
+    optimizers = [(s.lr, list(s.steps), s.v.shape) for s in (o.sgd, o.adamw, o.steps)]
     moments = [o.sgd.v.tolist(), o.adamw.m.tolist(), o.adamw.v.tolist(), o.steps.m.tolist()]
     return models, tensors, optimizers, moments, [list(adapters.adapters(m)) for m in (o.model, o.lora)]
 

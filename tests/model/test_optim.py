@@ -1,13 +1,16 @@
 """Optimizers against torch's numbers (reference/adamw.py made them), schedules and clipping."""
 
+import copy
 import json
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lora_np import Tensor, optim
+from lora_np.train import next_token_loss
 from tests.helpers import numbers, small_gpt
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -135,14 +138,15 @@ def test_settings_that_cannot_be(make, words):
 # Schedules and clipping
 
 def test_warmup_cosine():
-    rate = optim.warmup_cosine(0.4, steps=12, warmup=4, final=0.1)
+    rate = optim.warmup_cosine(0.4, steps=13, warmup=4, final=0.1)  # the last step is 12
     np.testing.assert_allclose([rate(s) for s in range(5)], [0.1, 0.2, 0.3, 0.4, 0.4])
     assert rate(8) == pytest.approx(0.25)  # half way down
     assert rate(12) == rate(100) == pytest.approx(0.1)
     values = [rate(s) for s in range(4, 13)]
     assert values == sorted(values, reverse=True)
     assert optim.warmup_cosine(1.0, steps=4)(0) == 1
-    assert optim.warmup_cosine(1.0, steps=4)(4) == pytest.approx(0)
+    assert optim.warmup_cosine(1.0, steps=4)(3) == pytest.approx(0)
+    assert optim.warmup_cosine(1.0, steps=1)(0) == 1  # a single step is taken at the full rate
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(0, 0), (5, 5), (5, -1)])
@@ -183,3 +187,68 @@ def test_a_norm_to_clip_to_is_above_0(norm):
     with pytest.raises(ValueError, match="clip_grad_norm: max_norm must be above 0"):
         optim.clip_grad_norm([p], norm)
     assert p.grad == 5
+
+
+# Copies
+
+OPTIMIZERS = {"SGD": lambda p: optim.SGD(p, 0.01), "momentum": lambda p: optim.SGD(p, 0.01, momentum=0.9),
+              "AdamW": lambda p: optim.AdamW(p, 0.01, weight_decay=0.1)}
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))],
+                         ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+def test_a_copy_goes_on_as_if_it_had_never_been_made(make, copied):
+    def train(model, optimizer, steps):
+        for seed in steps:
+            x = np.random.default_rng(seed).integers(0, 7, (2, 5))
+            optimizer.zero_grad()
+            next_token_loss(model, x, x).backward()
+            optimizer.step()
+        return numbers(model)
+
+    model = small_gpt()
+    optimizer = make(model.trainable_parameters())
+    train(model, optimizer, range(3))
+    again = copied((model, optimizer))
+    assert train(model, optimizer, range(3, 7)) == train(*again, range(3, 7))
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+def test_state_goes_into_another_optimizer(make):
+    rng, parameters = np.random.default_rng(0), leaves([1.0, 2.0], [[3.0]])
+    first = make(parameters)
+
+    def step(optimizer):
+        for p in optimizer.parameters:
+            p.grad = rng.normal(size=p.shape)
+        optimizer.step()
+
+    step(first)
+    step(first)
+    others = [Tensor(p.data, requires_grad=True) for p in parameters]
+    second = make(others)
+    second.load_state_dict({name: array.copy() for name, array in first.state_dict().items()})
+    for p, q in zip(parameters, others, strict=True):
+        p.grad = rng.normal(size=p.shape)
+        q.grad = p.grad
+    first.step()
+    second.step()
+    assert all((p.data == q.data).all() for p, q in zip(parameters, others, strict=True))
+    with pytest.raises(ValueError, match=r"load_state_dict: .* expected"):
+        make(leaves([1.0])).load_state_dict(first.state_dict())
+
+
+def test_an_optimizer_holds_nothing_that_it_does_not_need():
+    (p,) = leaves(np.ones(1000))
+    arrays = {name: [v for v in vars(make([p])).values() if isinstance(v, np.ndarray)]
+              for name, make in OPTIMIZERS.items()}
+    assert {name: sum(a.nbytes for a in held) / p.data.nbytes for name, held in arrays.items()} == {
+        "SGD": 0, "momentum": 1, "AdamW": 2}
+
+
+def test_a_norm_of_float32_does_not_overflow_on_the_way():
+    (p,) = leaves([0.0, 0.0], dtype=np.float32)
+    p.grad = np.array([3e25, 4e25], np.float32)
+    assert optim.clip_grad_norm([p], 1.0) == pytest.approx(5e25)
+    np.testing.assert_allclose(p.grad, [0.6, 0.8], rtol=1e-6)

@@ -136,6 +136,21 @@ def test_evaluate_records_nothing_and_keeps_the_mode():
     assert model.training
 
 
+def test_evaluate_weights_batches_by_their_targets():
+    model, (x, y) = small_gpt(), next(pairs(batch=5))
+    together = evaluate(model, [(x, y)])
+    assert evaluate(model, [(x[:4], y[:4]), (x[4:], y[4:])]) == pytest.approx(together, rel=1e-12)
+    assert np.mean([evaluate(model, [(x[:4], y[:4])]), evaluate(model, [(x[4:], y[4:])])]) != pytest.approx(together)
+
+
+def test_evaluate_leaves_each_module_in_its_own_mode():
+    model = small_gpt(dropout=0.5)
+    model.layers[1].eval()
+    before = [m.training for _, m in model.named_modules()]
+    evaluate(model, VALIDATION)
+    assert [m.training for _, m in model.named_modules()] == before and len(set(before)) == 2
+
+
 def test_a_loss_of_ones_own():
     seen = []
 
