@@ -26,10 +26,7 @@ class LoraLinear(Module):
     factors = ("lora_A", "lora_B")  # what is trained, saved and swapped
 
     def __init__(self, base, config, rng=None):
-        expect("LoraLinear", base, Linear)
-        expect("LoraLinear", config, LoraConfig)
-        d, k = base.weight.shape
-        _check_rank(base, config)
+        d, k = _check_base(base, config)
         rng = rng or np.random.default_rng(config.seed)
         self.weight, self.bias, self.config, self._base = base.weight, base.bias, config, base
         self.lora_A = parameter(rng.uniform(-k ** -0.5, k ** -0.5, (config.r, k)), base.weight.dtype)
@@ -37,37 +34,37 @@ class LoraLinear(Module):
         self.lora_dropout = Dropout(config.lora_dropout, rng)
         self.scaling = config.scaling
         self._w0 = None  # while merged: the Tensor of W0, kept so that unmerge gives back its very bits
-        for t in base.parameters():
-            t.requires_grad = False
+        base.freeze()
 
-    def forward(self, x):
-        """x (..., k) to h (..., d). Raises RuntimeError when it is trained while merged."""
+    def forward(self, x) -> Tensor:
+        """h = W0 x + (alpha / r) B A x: x (..., k) to h (..., d). Raises RuntimeError when trained while merged."""
         if self.merged:
-            if self.training and grad_enabled():
-                raise RuntimeError("LoraLinear: merged, so A and B are not used and would get no gradient; call "
-                                   "unmerge(model) to go on training, or model.eval() to use it as it is")
-            return ops.linear(x, self.weight, self.bias)
-        u = ops.linear(self.lora_dropout(x), self.lora_A) * self.scaling  # (..., r): scaled here, where it is small
-        return ops.linear(u, self.lora_B, ops.linear(x, self.weight, self.bias))
+            _check_not_trained(self)
+            return self.frozen(x)
+        u = ops.linear(self.lora_dropout(x), self.lora_A) * self.scaling  # (..., k) -> (..., r): scaled where small
+        return ops.linear(u, self.lora_B, self.frozen(x))                 # (..., r) -> (..., d)
 
-    def w0(self):
-        """The array W0 (d, k), whether merged or not."""
-        return (self._w0 if self.merged else self.weight).data
+    def frozen(self, x) -> Tensor:
+        """W0 x + b, or the same with the merged weight: (..., k) to (..., d)."""
+        return ops.linear(x, self.weight, self.bias)
 
-    def delta(self):
+    def delta(self) -> np.ndarray:
         """The update (alpha / r) B A, an array (d, k)."""
         return self.scaling * (self.lora_B.data @ self.lora_A.data)
 
+    def w0(self) -> np.ndarray:
+        """The array W0 (d, k), whether merged or not."""
+        return (self._w0 if self.merged else self.weight).data
+
     @property
-    def merged(self):
+    def merged(self) -> bool:
         """Whether weight holds W0 + (alpha / r) B A."""
         return self._w0 is not None
 
     def merge(self):
-        """Put W0 + (alpha / r) B A in the place of the weight; merging twice is merging once."""
+        """Put W0 + (alpha / r) B A in the place of the weight; a second call changes nothing."""
         if not self.merged:
-            merged = Tensor(self.weight.data + self.delta())
-            self._w0, self.weight = self.weight, merged
+            self._w0, self.weight = self.weight, Tensor(self.weight.data + self.delta())
 
     def unmerge(self):
         """Give the weight the bits of W0 back."""
@@ -75,52 +72,7 @@ class LoraLinear(Module):
             self.weight, self._w0 = self._w0, None
 
 
-def _check_rank(linear, config):
-    d, k = linear.weight.shape
-    if config.r > min(d, k):
-        raise ValueError(f"LoraLinear: r={config.r} is more than min(d, k)={min(d, k)} of a weight {(d, k)}; "
-                         "B A can have no higher rank than that")
-
-
-def lora_layers(model):
-    """{path: LoraLinear} of a model. Raises ValueError where there is none."""
-    expect("lora", model, Module)
-    layers = {path: m for path, m in model.named_modules() if isinstance(m, LoraLinear)}
-    if not layers:
-        raise ValueError("no LoRA layers in this model; call add_lora(model, LoraConfig()) first")
-    return layers
-
-
-def targets(model, config):
-    """{path: Linear} that a config adapts. Raises ValueError for a target that names no Linear layer, a pattern
-    that matches none of them, or a rank too high for one."""
-    expect("add_lora", model, Module)
-    expect("add_lora", config, LoraConfig, "; write add_lora(model, LoraConfig(r=8))")
-    modules = dict(model.named_modules())
-    linear = {path: m for path, m in modules.items() if isinstance(m, Linear) and m is not model}
-    adapted = [path for path, m in modules.items() if isinstance(m, LoraLinear)]
-    if adapted:
-        raise ValueError(f"add_lora: this model has LoRA layers already ({adapted[0]}, …); call remove(model) first")
-    for target in config.target_modules:
-        if not any(_ends(path, [target]) for path in linear):
-            names = ", ".join(sorted({path.split(".")[-1] for path in linear})) or "none"
-            raise ValueError(f"add_lora: target {target!r} names no Linear layer inside this model; there are {names}"
-                             + (f" (in every layer), or whole paths such as {next(iter(linear))!r}" if linear else ""))
-    chosen = {path: module for path, module in linear.items() if _ends(path, config.target_modules)}
-    for key in (*config.rank_pattern, *config.alpha_pattern):
-        if not any(first_match({key: True}, path, False) for path in chosen):
-            raise ValueError(f"add_lora: the pattern {key!r} matches none of the targeted layers, "
-                             f"such as {next(iter(chosen))!r}")
-    for path, module in chosen.items():
-        _check_rank(module, config.at(path))
-    return chosen
-
-
-def _ends(path, names):
-    return any(f".{path}".endswith(f".{name}") for name in names)
-
-
-def add_lora(model, config, layer=LoraLinear):
+def add_lora(model, config, layer=LoraLinear) -> list:
     """Freeze the model and put a LoraLinear in the place of each targeted Linear. Returns their paths.
 
     Whatever the model held is frozen; exactly the new lora_A and lora_B are trainable. layer: LoraLinear, or a
@@ -169,14 +121,72 @@ def remove(model):
     vars(model).pop("_adapters", None)
 
 
-def count_parameters(model):
+def lora_layers(model) -> dict:
+    """{path: LoraLinear} of a model. Raises ValueError where there is none."""
+    expect("lora", model, Module)
+    layers = {path: m for path, m in model.named_modules() if isinstance(m, LoraLinear)}
+    if not layers:
+        raise ValueError("no LoRA layers in this model; call add_lora(model, LoraConfig()) first")
+    return layers
+
+
+def count_parameters(model) -> tuple:
     """(trainable, all), in numbers; a Tensor in two places counts once."""
     expect("count_parameters", model, Module)
     return sum(t.size for t in model.trainable_parameters()), sum(t.size for t in model.parameters())
 
 
-def trainable_summary(model):
+def trainable_summary(model) -> str:
     """One line in PEFT's words: trainable params: 512 || all params: 6,208 || trainable%: 8.2474"""
     trainable, total = count_parameters(model)
     return (f"trainable params: {trainable:,} || all params: {total:,} || "
             f"trainable%: {100 * trainable / max(total, 1):.4f}")
+
+
+def targets(model, config) -> dict:
+    """{path: Linear} that a config adapts. Raises ValueError for a target that names no Linear layer, a pattern
+    that matches none of them, or a rank too high for one."""
+    expect("add_lora", model, Module)
+    expect("add_lora", config, LoraConfig, "; write add_lora(model, LoraConfig(r=8))")
+    linear = {path: m for path, m in model.named_modules() if isinstance(m, Linear) and m is not model}
+    _check_targets(model, config, linear)
+    chosen = {path: module for path, module in linear.items() if _ends(path, config.target_modules)}
+    for key in (*config.rank_pattern, *config.alpha_pattern):
+        if not any(first_match({key: True}, path, False) for path in chosen):
+            raise ValueError(f"add_lora: the pattern {key!r} matches none of the targeted layers, "
+                             f"such as {next(iter(chosen))!r}")
+    for path, module in chosen.items():
+        _check_base(module, config.at(path), f"{path}: ")
+    return chosen
+
+
+def _ends(path, names):
+    return any(f".{path}".endswith(f".{name}") for name in names)
+
+
+def _check_targets(model, config, linear):
+    adapted = [path for path, m in model.named_modules() if isinstance(m, LoraLinear)]
+    if adapted:
+        raise ValueError(f"add_lora: this model has LoRA layers already ({adapted[0]}, …); call remove(model) first")
+    for target in config.target_modules:
+        if not any(_ends(path, [target]) for path in linear):
+            names = ", ".join(sorted({path.split(".")[-1] for path in linear})) or "none"
+            raise ValueError(f"add_lora: target {target!r} names no Linear layer inside this model; there are {names}"
+                             + (f" (in every layer), or whole paths such as {next(iter(linear))!r}" if linear else ""))
+
+
+def _check_base(base, config, where=""):
+    """The shape (d, k) of a layer that a config can adapt."""
+    expect("LoraLinear", base, Linear)
+    expect("LoraLinear", config, LoraConfig)
+    d, k = base.weight.shape
+    if config.r > min(d, k):
+        raise ValueError(f"LoraLinear: {where}r={config.r} is more than min(d, k)={min(d, k)} of a weight {(d, k)}; "
+                         "B A can have no higher rank than that")
+    return d, k
+
+
+def _check_not_trained(layer):
+    if layer.training and grad_enabled():
+        raise RuntimeError("LoraLinear: merged, so A and B are not used and would get no gradient; call "
+                           "unmerge(model) to go on training, or model.eval() to use it as it is")

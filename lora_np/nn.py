@@ -101,8 +101,11 @@ class Module:
         return self.train(False)
 
     def state_dict(self):
-        """{name: array}. The arrays are read-only and never change: this is a snapshot without a copy."""
-        return {name: t.data for name, t in self.named_parameters()}
+        """{name: array}. The arrays are read-only and never change: this is a snapshot without a copy.
+
+        A merged LoRA layer gives W0 for its weight: with A and B beside it, the update would else count twice."""
+        w0 = {f"{path}.weight": m.w0() for path, m in self.named_modules() if getattr(m, "merged", False)}
+        return {name: t.data for name, t in self.named_parameters()} | w0
 
     def load_state_dict(self, state):
         """Give every parameter the array of its name. Strict: raises ValueError that lists each missing,

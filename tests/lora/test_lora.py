@@ -396,3 +396,13 @@ def test_a_weight_that_two_layers_share_is_merged_in_each_by_itself():
     np.testing.assert_allclose(pair.eval()(x).data, before, rtol=1e-12)
     lora.unmerge(pair)
     assert pair.first.weight is pair.second.weight and np.array_equal(pair.first.weight.data, w0)
+
+
+def test_the_state_of_a_merged_model_holds_w0():
+    model, other = adapted(randomize=True), adapted()
+    x = np.arange(5)[None]
+    before = model(x).data
+    lora.merge(model)
+    other.load_state_dict(model.state_dict())
+    np.testing.assert_allclose(other(x).data, before, rtol=1e-12)
+    assert model.state_dict().keys() == other.state_dict().keys()
