@@ -1,8 +1,7 @@
-"""Text that every Python carries, a character tokenizer, batches; and a toy task whose answers can be checked."""
+"""Two corpora of real text, batches of them, and a toy task whose answers can be checked."""
 
-import sysconfig
+from functools import cache
 from pathlib import Path
-from pydoc_data import topics
 
 import numpy as np
 
@@ -10,15 +9,21 @@ from .support.checks import as_array, check_int, check_number, expect
 from .tokenizer import ALPHABET, CharTokenizer  # noqa: F401 - importable from here, too
 
 
-def english():
-    """Python's own language reference as its help() shows it: about 465,000 characters of English."""
-    return clean("\n".join(topics.topics[name] for name in sorted(topics.topics)))
+def english() -> str:
+    """Python's own language reference as its help() shows it: 465,048 characters of English."""
+    return _corpus("english")
 
 
-def python_source():
-    """The top-level modules of the standard library, in order of name: some 4 million characters of Python."""
-    folder = Path(sysconfig.get_path("stdlib"))
-    return clean("\n".join(read(path) for path in sorted(folder.glob("*.py"))))
+def python_source() -> str:
+    """The first 3,000,000 characters of Python's standard library, its top-level modules in order of name."""
+    return _corpus("python")
+
+
+@cache
+def _corpus(name):
+    """A text of corpora/, both of Python 3.11.7 (corpora/LICENSE.txt) as clean leaves it: the same on every machine."""
+    import lzma  # not every Python has it, and nothing else here needs it
+    return lzma.decompress((Path(__file__).parent / "corpora" / f"{name}.txt.xz").read_bytes()).decode()
 
 
 def read(path):

@@ -1,5 +1,8 @@
 """The corpora, the tokenizer, the batches and the toy task."""
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -19,6 +22,14 @@ def test_python_source_is_there_without_a_download():
     text = data.python_source()
     assert len(text) > 1_000_000 and set(text) <= set(data.ALPHABET) and text == data.python_source()
     assert text.count("def ") > 3000
+
+
+def test_the_corpora_are_the_same_on_every_machine():
+    for text, length, digest in ((data.english(), 465_048, "5782935fa9368285"),
+                                 (data.python_source(), 3_000_000, "a6894115516dbfdd")):
+        assert len(text) == length and hashlib.sha256(text.encode()).hexdigest().startswith(digest)
+    files = [*(Path(data.__file__).parent / "corpora").iterdir()]
+    assert sum(file.stat().st_size for file in files) < 900_000 and "LICENSE.txt" in [file.name for file in files]
 
 
 def test_text_of_ones_own(tmp_path):
