@@ -11,7 +11,6 @@ import numpy as np
 from .support.checks import check_int, check_number, expect
 from .tensor import Tensor
 
-
 CHUNK = 1 << 16  # numbers updated at a time: few enough to stay in the processor's cache throughout
 
 

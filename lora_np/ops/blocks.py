@@ -1,8 +1,8 @@
 """Attention in blocks of queries, for long sequences: what attention.py computes, in less time and memory.
 
-A block of 32 queries looks at the keys up to its own end; what lies beyond is hidden from all of them, so nearly half of
-the T x S weights are neither computed nor kept. Nor are the weights P = E / row_sums ever formed: dividing y by the row
-sums costs T c divisions, dividing E would cost T S.
+A block of 32 queries looks at the keys up to its own end; what lies beyond is hidden from all of them, so nearly
+half of the T x S weights are neither computed nor kept. Nor are the weights P = E / row_sums ever formed: dividing y
+by the row sums costs T c divisions, dividing E would cost T S.
 """
 
 import numpy as np

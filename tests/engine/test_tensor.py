@@ -752,7 +752,7 @@ def test_two_threads_through_one_kept_graph_get_their_own_gradients():
 def test_a_masked_array_is_refused_where_it_hides_something():
     hidden = np.ma.array([1.0, 2.0], mask=[True, False])
     for data in (hidden, [hidden, hidden]):
-        with pytest.raises(TypeError, match="Tensor: .*masked.*filled"):
+        with pytest.raises(TypeError, match=r"Tensor: .*masked.*filled"):
             Tensor(data)
     assert Tensor(np.ma.array([1.0, 2.0])).data.tolist() == [1, 2]
 
