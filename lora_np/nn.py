@@ -1,6 +1,7 @@
 """Modules: layers that own their parameters. A parameter is any Tensor that a Module holds."""
 
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -194,6 +195,9 @@ class LayerNorm(Module):
         return ops.layer_norm(x, self.weight, self.bias)
 
 
+dropout_rng = ContextVar("dropout_rng", default=None)  # in the place of a layer's own: a thread's, in parallel.py
+
+
 class Dropout(Module):
     """In training, sets each element to 0 with probability p and scales the rest; in evaluation, nothing."""
 
@@ -202,4 +206,4 @@ class Dropout(Module):
         self.p, self.rng = p, _checked("Dropout", rng)
 
     def forward(self, x):
-        return ops.dropout(x, self.p, self.rng) if self.training and self.p else x
+        return ops.dropout(x, self.p, dropout_rng.get() or self.rng) if self.training and self.p else x

@@ -1,0 +1,65 @@
+"""Data parallelism: a batch is cut into parts, each thread takes loss and gradients of one, and these are added up,
+weighted by how many targets each part has. Training on many machines is the same, with a network between the parts."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+
+import numpy as np
+
+from .graph import backpropagate, grad_enabled
+from .nn import dropout_rng
+from .support.blas import one_blas_thread
+from .support.checks import check_int
+from .tensor import node
+
+IGNORED = -100  # a target that counts for nothing
+
+
+@contextmanager
+def data_parallel(loss, threads):
+    """Yields a loss function that does what `loss` does, a part of the batch in each thread.
+
+    loss: (model, x, y) -> a Tensor, the mean over the targets y that are not IGNORED. The gradients are computed with
+    the loss, into arrays of each thread's own; backward hands out their sum. The result is that of one thread to
+    rounding, and the same each time; dropout has a generator for each part. Each product takes one BLAS thread
+    meanwhile; where that cannot be arranged, `loss` itself is yielded.
+    """
+    check_int("data_parallel", threads=threads)
+    with one_blas_thread(threads > 1) as alone:
+        if not alone:
+            yield loss
+            return
+        with ThreadPoolExecutor(threads - 1) as pool:
+            yield _shared_out(loss, pool, [np.random.default_rng(i) for i in range(threads)])
+
+
+def _shared_out(loss, pool, generators):
+    def part(rng, model, x, y):
+        """(the loss of a part, {leaf: its gradient})"""
+        dropout_rng.set(rng)
+        value = loss(model, x, y)
+        recorded = value.requires_grad
+        return value.data, backpropagate(value._node, np.ones_like(value.data)) if recorded else {}
+
+    def shared(model, x, y):
+        cuts = [(x[rows], y[rows]) for rows in np.array_split(np.arange(len(x)), min(len(generators), len(x)))]
+        cuts = [(a, b) for a, b in cuts if count_targets(b)] or [(x, y)]
+        jobs = [(copy_context().run, part, rng, model, a, b) for rng, (a, b) in zip(generators, cuts, strict=False)]
+        others = [pool.submit(*job) for job in jobs[1:]]
+        results = [jobs[0][0](*jobs[0][1:]), *(other.result() for other in others)]  # the first in this thread
+        shares = np.array([count_targets(b) for _, b in cuts]) / max(1, count_targets(y))
+        value = sum(float(share) * v for share, (v, _) in zip(shares, results, strict=True))
+        sums = {}
+        for share, (_, gradients) in zip(shares, results, strict=True):
+            for leaf, g in gradients.items():
+                g *= g.dtype.type(share)
+                sums[leaf] = sums[leaf] + g if leaf in sums else g
+        return node("shared out", value, *((leaf, lambda g, d=d: g * d) for leaf, d in sums.items()))
+
+    return shared
+
+
+def count_targets(y):
+    """How many targets of y count."""
+    return int(np.count_nonzero(np.asarray(y) != IGNORED))
