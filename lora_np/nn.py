@@ -1,5 +1,7 @@
 """Modules: layers that own their parameters. A parameter is any Tensor that a Module holds."""
 
+from contextlib import contextmanager
+
 import numpy as np
 
 from . import ops
@@ -121,6 +123,18 @@ class Module:
             t.data = state[name]
 
 
+@contextmanager
+def evaluating(model):
+    """Inside `with evaluating(model):` all its modules are in evaluation mode; then each is again as it was."""
+    before = [(module, module.training) for _, module in model.named_modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
 def parameter(array, dtype):
     """A trainable Tensor. Arrays are drawn in float64 first, so that both precisions start alike."""
     return Tensor(np.asarray(array, dtype), requires_grad=True)
@@ -172,6 +186,18 @@ class LayerNorm(Module):
 
     def forward(self, x):
         return ops.layer_norm(x, self.weight, self.bias)
+
+
+class RMSNorm(Module):
+    """Mean square 1 over the last axis of size d, then scaled by weight: LayerNorm without mean and bias."""
+
+    def __init__(self, d, eps=1e-5, dtype=np.float64):
+        _checked("RMSNorm", None, dtype, d=d)
+        check_number("RMSNorm", eps=eps)
+        self.weight, self.eps = parameter(np.ones(d), dtype), eps
+
+    def forward(self, x):
+        return ops.rms_norm(x, self.weight, self.eps)
 
 
 class Dropout(Module):

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import ops
+from .decoder import Decoder
 from .graph import no_grad
-from .nn import Module
+from .nn import Module, evaluating
 from .optim import clip_grad_norm
 from .support.checks import as_array, check_int, check_number, expect
 from .support.progress import Progress, defer_interrupt
@@ -25,12 +26,16 @@ class History:
 
 
 def next_token_loss(model, x, y):
-    """Mean cross-entropy in nats. x: ids (B, T). y: the ids to predict at the last positions of x, (B, S), S <= T."""
+    """Mean cross-entropy in nats. x: ids (B, T). y: the ids to predict at the last positions of x, (B, S), S <= T, or
+    -100 where nothing is to be predicted; there a Decoder computes no logits.
+    """
     y = as_array("next_token_loss", y, copy=None)
     if y.ndim != 2:
         raise ValueError(f"next_token_loss: expected targets of shape (batch, time), got {y.shape}")
-    logits = model(x)  # (B, T, vocab_size)
-    return ops.cross_entropy(logits if y.shape[1] == logits.shape[1] else logits[:, -y.shape[1]:], y)
+    weight = model.head_weight() if isinstance(model, Decoder) else None
+    out = model(x) if weight is None else model.hidden(x)  # (B, T, vocab_size), or (B, T, d)
+    out = out if y.shape[1] == out.shape[1] else out[:, -y.shape[1]:]
+    return ops.cross_entropy(out, y) if weight is None else ops.linear_cross_entropy(out, weight, y)
 
 
 def evaluate(model, batches, loss=next_token_loss):
@@ -39,13 +44,8 @@ def evaluate(model, batches, loss=next_token_loss):
     if not len(batches):
         raise ValueError("evaluate: got no batches, and the mean of nothing is undefined; pass a list such as "
                          "[data.windows(ids, 64, context)]")
-    was_training = model.training
-    model.eval()
-    try:
-        with no_grad():
-            return float(np.mean([loss(model, x, y).item() for x, y in batches]))
-    finally:
-        model.train(was_training)
+    with evaluating(model), no_grad():
+        return float(np.mean([loss(model, x, y).item() for x, y in batches]))
 
 
 def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=100, clip=1.0,
