@@ -129,16 +129,14 @@ class Module:
 
 
 @contextmanager
-def evaluation_mode(model):
-    """Inside `with evaluation_mode(model):` there is no dropout and nothing is recorded; afterwards each module is in
-    the mode that it was in."""
-    modes = [(module, module.training) for _, module in model.named_modules()]
+def evaluating(model):
+    """Inside `with evaluating(model):` all its modules are in evaluation mode; then each is again as it was."""
+    before = [(module, module.training) for _, module in model.named_modules()]
     model.eval()
     try:
-        with no_grad():
-            yield
+        yield
     finally:
-        for module, mode in modes:
+        for module, mode in before:
             module.training = mode
 
 
@@ -193,6 +191,18 @@ class LayerNorm(Module):
 
     def forward(self, x):
         return ops.layer_norm(x, self.weight, self.bias)
+
+
+class RMSNorm(Module):
+    """Mean square 1 over the last axis of size d, then scaled by weight: LayerNorm without mean and bias."""
+
+    def __init__(self, d, eps=1e-5, dtype=np.float64):
+        _checked("RMSNorm", None, dtype, d=d)
+        check_number("RMSNorm", eps=eps)
+        self.weight, self.eps = parameter(np.ones(d), dtype), eps
+
+    def forward(self, x):
+        return ops.rms_norm(x, self.weight, self.eps)
 
 
 dropout_rng = ContextVar("dropout_rng", default=None)  # in the place of a layer's own: a thread's, in parallel.py

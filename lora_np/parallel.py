@@ -13,21 +13,21 @@ from .support.blas import one_blas_thread
 from .support.checks import check_int
 from .tensor import node
 
-IGNORED = -100  # a target that counts for nothing
-
 
 @contextmanager
-def data_parallel(loss, threads):
+def data_parallel(loss, threads, say=print):
     """Yields a loss function that does what `loss` does, a part of the batch in each thread.
 
-    loss: (model, x, y) -> a Tensor, the mean over the targets y that are not IGNORED. The gradients are computed with
+    loss: (model, x, y) -> a Tensor, the mean over the targets y that are not -100. The gradients are computed with
     the loss, into arrays of each thread's own; backward hands out their sum. The result is that of one thread to
     rounding, and the same each time; dropout has a generator for each part. Each product takes one BLAS thread
-    meanwhile; where that cannot be arranged, `loss` itself is yielded.
+    meanwhile; where that cannot be arranged, `loss` itself is yielded, and `say` is told why.
     """
     check_int("data_parallel", threads=threads)
     with one_blas_thread(threads > 1) as alone:
         if not alone:
+            if threads > 1:
+                say("threads=1: the matrix library of this NumPy is not OpenBLAS, and its own threads cannot be counted")
             yield loss
             return
         with ThreadPoolExecutor(threads - 1) as pool:
@@ -49,7 +49,7 @@ def _shared_out(loss, pool, generators):
         others = [pool.submit(*job) for job in jobs[1:]]
         results = [jobs[0][0](*jobs[0][1:]), *(other.result() for other in others)]  # the first in this thread
         shares = np.array([count_targets(b) for _, b in cuts]) / max(1, count_targets(y))
-        value = sum(float(share) * v for share, (v, _) in zip(shares, results, strict=True))
+        value = sum(v.dtype.type(share) * v for share, (v, _) in zip(shares, results, strict=True))
         sums = {}
         for share, (_, gradients) in zip(shares, results, strict=True):
             for leaf, g in gradients.items():
@@ -61,5 +61,5 @@ def _shared_out(loss, pool, generators):
 
 
 def count_targets(y):
-    """How many targets of y count."""
-    return int(np.count_nonzero(np.asarray(y) != IGNORED))
+    """How many targets of y count: all but those that are -100."""
+    return int(np.count_nonzero(np.asarray(y) != -100))

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import ops
-from .nn import Module, evaluation_mode
+from .decoder import Decoder
+from .graph import no_grad
+from .nn import Module, evaluating
 from .optim import clip_grad_norm
+from .parallel import count_targets, data_parallel
 from .support.checks import as_array, check_int, check_number, expect
 from .support.memory import keep_freed_memory
 from .support.progress import Progress, defer_interrupt
 from .tensor import Tensor
-
-IGNORED = -100  # a target that counts for nothing
 
 
 @dataclass
@@ -27,46 +28,52 @@ class History:
 
 
 def next_token_loss(model, x, y) -> Tensor:
-    """Mean cross-entropy in nats. x: ids (B, T). y: the ids to predict at the last positions of x, (B, S), S <= T."""
+    """Mean cross-entropy in nats. x: ids (B, T). y: the ids to predict at the last positions of x, (B, S), S <= T, or
+    -100 where nothing is to be predicted; there a Decoder computes no logits.
+    """
     y = as_array("next_token_loss", y, copy=None)
     if y.ndim != 2:
         raise ValueError(f"next_token_loss: expected targets of shape (batch, time), got {y.shape}")
-    logits = model(x)  # (B, T, vocab_size)
-    return ops.cross_entropy(logits if y.shape[1] == logits.shape[1] else logits[:, -y.shape[1]:], y)
+    weight = model.head_weight() if isinstance(model, Decoder) else None
+    out = model(x) if weight is None else model.hidden(x)  # (B, T, vocab_size), or (B, T, d)
+    out = out if y.shape[1] == out.shape[1] else out[:, -y.shape[1]:]
+    return ops.cross_entropy(out, y) if weight is None else ops.linear_cross_entropy(out, weight, y)
 
 
 def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=100, clip=1.0,
-        loss=next_token_loss, label="fit", quiet=False) -> History:
+        loss=next_token_loss, label="fit", quiet=False, threads=1) -> History:
     """Train for a number of steps; returns a History.
 
     batches: an iterator of (x, y). schedule: step -> learning rate, or None for the optimizer's own.
     validation: a list of (x, y), evaluated before the first step, after every `every` steps and at the
     end. clip: the largest global L2 norm of the gradients, or None. Progress goes to stderr: one live line
-    on a terminal, a plain line at each evaluation elsewhere, nothing if quiet.
+    on a terminal, a plain line at each evaluation elsewhere, nothing if quiet. threads: how many share a batch out
+    (parallel.py).
     Raises FloatingPointError when the loss, or the gradient that is to be clipped, is no longer finite; that step is
     not taken. Ctrl-C ends the training and returns what there is.
     """
-    _check_fit(model, batches, optimizer, steps, schedule, validation, every, clip, loss)
+    _check_fit(model, batches, optimizer, steps, schedule, validation, every, clip, loss, threads)
     keep_freed_memory()
     batches, history, progress = iter(batches), History(), Progress(label, steps, quiet)
     model.train()
     try:
-        for step in range(steps):
-            if step % every == 0:
-                _validate(model, validation, loss, step, history, progress)
-            x, y = _next_batch(batches, step, steps)
-            optimizer.lr = _rate(schedule, step, optimizer)
+        with data_parallel(loss, threads, progress.say) as loss:
+            for step in range(steps):
+                if step % every == 0:
+                    _validate(model, validation, loss, step, history, progress)
+                x, y = _next_batch(batches, step, steps)
+                optimizer.lr = _rate(schedule, step, optimizer)
 
-            optimizer.zero_grad()
-            value = _checked_loss(loss(model, x, y), step, optimizer)
-            value.backward()
-            _clip(optimizer, clip, step)
-            with defer_interrupt():
-                optimizer.step()
-                history.train_loss.append(value.item())
+                optimizer.zero_grad()
+                value = _checked_loss(loss(model, x, y), step, optimizer)
+                value.backward()
+                _clip(optimizer, clip, step)
+                with defer_interrupt():
+                    optimizer.step()
+                    history.train_loss.append(value.item())
 
-            progress.live(step + 1, history)
-        _validate(model, validation, loss, steps, history, progress)
+                progress.live(step + 1, history)
+            _validate(model, validation, loss, steps, history, progress)
     except KeyboardInterrupt:
         history.interrupted = True
         progress.say(f"{label}: stopped at step {len(history.train_loss)} of {steps}; the model is as that step left "
@@ -86,9 +93,9 @@ def evaluate(model, batches, loss=next_token_loss) -> float:
     if not len(batches):
         raise ValueError("evaluate: got no batches, and the mean of nothing is undefined; pass a list such as "
                          "[data.windows(ids, 64, context)]")
-    with evaluation_mode(model):
+    with evaluating(model), no_grad():
         losses = [loss(model, x, y).item() for x, y in batches]
-    return float(np.average(losses, weights=[np.count_nonzero(np.asarray(y) != IGNORED) for _, y in batches]))
+    return float(np.average(losses, weights=[count_targets(y) for _, y in batches]))
 
 
 def _validate(model, validation, loss, step, history, progress):
@@ -112,10 +119,10 @@ def _rate(schedule, step, optimizer):
     return rate
 
 
-def _check_fit(model, batches, optimizer, steps, schedule, validation, every, clip, loss):
+def _check_fit(model, batches, optimizer, steps, schedule, validation, every, clip, loss, threads):
     """Raise for what fit cannot train with, before anything is changed."""
     check_int("fit", least=0, steps=steps)
-    check_int("fit", every=every)
+    check_int("fit", every=every, threads=threads)
     _check_batches("fit", model, validation, loss)
     if clip is not None:
         check_number("fit", clip=clip)

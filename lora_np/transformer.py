@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from . import ops
+from .decoder import Decoder
 from .nn import Dropout, Embedding, LayerNorm, Linear, Module
-from .support.checks import as_array, check_float_type, check_int, check_number, expect
-from .tensor import Tensor
+from .support.checks import check_float_type, check_int, check_number, expect
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,7 @@ class CausalSelfAttention(Module):
     def forward(self, x, cache=None):
         q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)  # (B, T, d) each, d_head columns for each head
         if cache is not None:
-            if "k" in cache:  # keys and values of the positions before x
-                k, v = ops.concatenate([cache["k"], k], axis=1), ops.concatenate([cache["v"], v], axis=1)
-            cache.update(k=k, v=v)
+            k, v = cache.append(k, v)  # with those of the positions before x: (B, S, d)
         return self.out_proj(ops.causal_attention(q, k, v, self.n_heads))
 
 
@@ -79,13 +77,8 @@ class Block(Module):
         return x + self.dropout(self.fc2(h))
 
 
-class GPT(Module):
-    """ids (B, T), integers below vocab_size, to logits (B, T, vocab_size) for the token after each.
-
-    cache: an empty list at first; each call then takes only the tokens that are new, and finds the keys
-    and values of those before in it. Raises ValueError for a sequence longer than the context and for the
-    cache of another model or of other sequences.
-    """
+class GPT(Decoder):
+    """ids (B, T), integers below vocab_size, to logits (B, T, vocab_size) for the token after each: see Decoder."""
 
     def __init__(self, config):
         expect("GPT", config, GPTConfig, "; write GPT(GPTConfig(vocab_size=…, context=…, …))")
@@ -96,30 +89,10 @@ class GPT(Module):
         self.layers = [Block(config, rng) for _ in range(config.n_layers)]
         self.final_layer_norm = LayerNorm(config.d_model, config.dtype)
 
-    def forward(self, ids, cache=None):
-        ids = as_array("GPT", ids.data if isinstance(ids, Tensor) else ids, copy=None)
-        if ids.ndim != 2 or not ids.size:
-            raise ValueError(f"GPT: expected ids of shape (batch, time), got {ids.shape}; one sequence is ids[None]")
-        start = self._cached(cache, len(ids)) if cache is not None else 0
-        stop = start + ids.shape[1]
-        if stop > self.config.context:
-            raise ValueError(f"GPT: {stop} positions are more than the context of {self.config.context}; "
-                             "shorten the input")
-        x = self.embed_tokens(ids) + self.embed_positions(np.arange(start, stop))  # (B, T, d)
-        for layer, kept in zip(self.layers, cache or [None] * len(self.layers), strict=True):
+    def hidden(self, ids, cache=None):
+        """(B, T) -> (B, T, d): what the head turns into logits."""
+        ids, positions, caches = self.prepare(ids, cache)
+        x = self.embed_tokens(ids) + self.embed_positions(positions)  # (B, T, d)
+        for layer, kept in zip(self.layers, caches, strict=True):
             x = layer(x, kept)
-        return ops.linear(self.final_layer_norm(x), self.embed_tokens.weight)  # (B, T, vocab_size)
-
-    def _cached(self, cache, sequences):
-        """How many positions a cache holds. Prepares an empty one, and refuses any that this model did not fill."""
-        expect("GPT", cache, list, "; the cache starts as an empty list")
-        if not cache:
-            cache.extend({"layer": layer} for layer in self.layers)
-        if [isinstance(kept, dict) and kept.get("layer") for kept in cache] != self.layers:
-            raise ValueError("GPT: this cache is not one that this model filled; start with an empty list")
-        if "k" not in cache[0]:
-            return 0
-        held, start, _ = cache[0]["k"].shape
-        if held != sequences:
-            raise ValueError(f"GPT: the cache holds {held} sequences, the ids {sequences}; start with an empty list")
-        return start
+        return self.final_layer_norm(x)

@@ -214,6 +214,23 @@ def gelu(a):
 
 
 @operation
+def silu(a):
+    """Sigmoid linear unit, also called swish (Hendrycks and Gimpel 2016, section 4): a, gated by its own sigmoid.
+
+    Goes to 0 below, to a above; -inf gives nan.
+
+    s = 1 / (1 + exp(-a))
+    y = a * s
+    da = g * s * (1 + a * (1 - s))
+    """
+    a = as_tensor(a)
+    x = a.data
+    with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0, as it should be
+        s = 1 / (1 + np.exp(-x))
+    return node("silu", x * s, (a, lambda g: g * s * (1 + x * (1 - s))))
+
+
+@operation
 def where(condition, a, b):
     """a where the condition holds, b elsewhere, with broadcasting. The condition has no gradient.
 

@@ -142,6 +142,75 @@ def layer_norm(x, weight, bias, eps=1e-5):
 
 
 @operation
+def rms_norm(x, weight, eps=1e-5):
+    """Root mean square normalisation over the last axis (Zhang and Sennrich 2019): layer_norm without mean and bias.
+
+    x: (..., d). weight: (d,). A row of zeros gives 0 (eps keeps it finite), one with inf or nan gives nan. Beyond 1e154
+    (1e19 in float32) the mean square overflows, and the row gives 0.
+
+    rms = sqrt(mean(x**2) + eps)
+    xhat = x / rms
+    y = xhat * weight
+    dx = (g * weight - xhat * mean(g * weight * xhat)) / rms
+    dweight = g * xhat
+    """
+    x, weight = floating(x), floating(weight)
+    d = x.shape[-1] if x.ndim else 0
+    if not d or weight.shape != (d,):
+        raise ValueError(f"rms_norm: x {x.shape}, weight {weight.shape}: expected (..., d) and (d,)")
+    check_number("rms_norm", eps=eps)
+    shape, W, X = x.shape, weight.data, x.data.reshape(-1, d)
+    work = np.promote_types(X.dtype, np.float32)  # the squares of float16 soon pass its largest number, 65,504
+    rrms = (np.vecdot(X, X, dtype=work) / d + float(eps))[:, None] ** -0.5  # (rows, 1)
+
+    def to_x(g):
+        g = g.reshape(-1, d) * W
+        along = np.vecdot(g, X)[:, None] * (rrms ** 2 / d)
+        g -= X * along
+        g *= rrms
+        return g.reshape(shape)
+
+    value = (X * rrms).astype(X.dtype, copy=False)
+    value = np.multiply(value, W, out=value if W.dtype == value.dtype else None)
+    return node("rms_norm", value.reshape(shape),
+                (x, to_x),
+                (weight, lambda g: np.einsum("nd,nd->d", g.reshape(-1, d), X * rrms)))
+
+
+@operation
+def swiglu(gate, up):
+    """silu(gate) * up in one pass: the gated unit of a Llama's MLP (Shazeer 2020, section 2). Both of one shape.
+
+    Only gate and up are kept for backward. -inf in gate gives nan.
+
+    s = 1 / (1 + exp(-gate))
+    y = gate * s * up
+    dgate = g * up * s * (1 + gate * (1 - s))
+    dup = g * gate * s
+    """
+    gate, up = floating(gate), floating(up)
+    if gate.shape != up.shape:
+        raise ValueError(f"swiglu: gate {gate.shape}, up {up.shape}: expected two of one shape")
+    a, b = gate.data, up.data
+
+    def sigmoid():
+        with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0, as it should be
+            s = np.exp(-a)
+        s += 1
+        return np.reciprocal(s, out=s)
+
+    def to_gate(g):
+        s = sigmoid()
+        d = 1 - s
+        d *= a
+        d += 1
+        d *= s
+        return d * b * g
+
+    return node("swiglu", sigmoid() * a * b, (gate, to_gate), (up, lambda g: sigmoid() * a * g))
+
+
+@operation
 def dropout(x, p, rng):
     """Set each element to 0 with probability p and scale the others by 1 / (1 - p), so that the mean stays.
 
