@@ -9,5 +9,5 @@ from .tensor import Tensor
 from .transformer import GPT, GPTConfig
 
 __version__ = "2.0.0"
-__all__ = ["GPT", "GPTConfig", "Llama", "LlamaConfig", "LoraConfig", "Tensor", "data", "generate", "llama", "lora", "nn",
-           "no_grad", "ops", "optim", "train", "transformer"]
+__all__ = ["GPT", "GPTConfig", "Llama", "LlamaConfig", "LoraConfig", "Tensor", "data", "generate", "llama", "lora",
+           "nn", "no_grad", "ops", "optim", "train", "transformer"]

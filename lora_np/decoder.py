@@ -62,8 +62,8 @@ class Decoder(Module):
         padding = ids == self.pad_id
         rows = np.flatnonzero(padding[:, :2].all(axis=1) & ~padding.all(axis=1))
         if len(rows):
-            raise ValueError(f"{name}: row {rows[0]} begins with padding (id {self.pad_id}), which every token of it would "
-                             "see. Pad on the right; and continue prompts of different lengths one by one")
+            raise ValueError(f"{name}: row {rows[0]} begins with padding (id {self.pad_id}), which every token of it "
+                             "would see. Pad on the right; and continue prompts of different lengths one by one")
 
     def _cached(self, cache, sequences):
         """How many positions a cache holds. Prepares an empty one, and refuses any that this model did not fill."""

@@ -181,7 +181,8 @@ def _check_scaling(scaling):
         return
     expect("LlamaConfig", scaling, dict, ' for rope_scaling; write {"rope_type": "llama3", "factor": 8.0, …}')
     if scaling.get("rope_type") != "llama3":
-        raise ValueError(f'LlamaConfig: rope_scaling of rope_type {scaling.get("rope_type")!r} is not built; "llama3" is')
+        kind = scaling.get("rope_type")
+        raise ValueError(f'LlamaConfig: rope_scaling of rope_type {kind!r} is not built; "llama3" is')
     names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
     if missing := [name for name in names if name not in scaling]:
         raise ValueError(f"LlamaConfig: rope_scaling lacks {', '.join(missing)}")

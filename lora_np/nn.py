@@ -6,7 +6,6 @@ from contextvars import ContextVar
 import numpy as np
 
 from . import ops
-from .graph import no_grad
 from .support.checks import as_array, check_float_type, check_generator, check_int, check_number, expect
 from .tensor import Tensor
 

@@ -7,7 +7,7 @@ from contextvars import copy_context
 
 import numpy as np
 
-from .graph import backpropagate, grad_enabled
+from .graph import backpropagate
 from .nn import dropout_rng
 from .support.blas import one_blas_thread
 from .support.checks import check_int
@@ -27,7 +27,7 @@ def data_parallel(loss, threads, say=print):
     with one_blas_thread(threads > 1) as alone:
         if not alone:
             if threads > 1:
-                say("threads=1: the matrix library of this NumPy is not OpenBLAS, and its own threads cannot be counted")
+                say("threads=1: the matrix library of this NumPy is not its OpenBLAS, so its own threads cannot be set")
             yield loss
             return
         with ThreadPoolExecutor(threads - 1) as pool:

@@ -27,9 +27,7 @@ def _broadcast(name, function, *arrays):
 
 @operation
 def add(a, b):
-    """Sum, with broadcasting.
-
-    Overflow gives inf, inf - inf nan; nan stays nan.
+    """Sum, with broadcasting. Overflow gives inf, inf - inf nan; nan stays nan.
 
     y = a + b
     da = g
@@ -41,9 +39,7 @@ def add(a, b):
 
 @operation
 def sub(a, b):
-    """Difference, with broadcasting.
-
-    Overflow gives inf, inf - inf nan; nan stays nan.
+    """Difference, with broadcasting. Overflow gives inf, inf - inf nan; nan stays nan.
 
     y = a - b
     da = g
@@ -88,9 +84,7 @@ def div(a, b):
 
 @operation
 def neg(a):
-    """Minus a.
-
-    inf and nan keep their size.
+    """Minus a. inf and nan keep their size.
 
     y = -a
     da = -g
@@ -152,9 +146,7 @@ def log(a):
 
 @operation
 def sqrt(a):
-    """Square root. The slope at 0 is inf.
-
-    A negative number gives nan.
+    """Square root. The slope at 0 is inf. A negative number gives nan.
 
     y = sqrt(a)
     da = g / (2 * y)

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from lora_np import LoraConfig, lora, optim, ops
+from lora_np import LoraConfig, lora, ops, optim
 from lora_np.parallel import count_targets, data_parallel
 from lora_np.support import blas
 from lora_np.train import evaluate, fit, next_token_loss
