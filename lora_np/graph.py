@@ -15,7 +15,7 @@ from operator import attrgetter
 import numpy as np
 
 _serial = count(1)
-_no_grad_depth = ContextVar("no_grad_depth", default=0)
+no_grad_depth = ContextVar("no_grad_depth", default=0)  # operations are recorded where it is 0
 
 
 class Node:
@@ -50,7 +50,9 @@ def backpropagate(start, gradient, retain_graph=False):
         g = g if this in summed else g.view()
         g.setflags(write=False)  # several vjps read it
         for target, vjp in edges:
-            d = _fitted(vjp(g), target, this.name)  # the chain rule: this node's share of dL/d(target)
+            d = vjp(g)  # the chain rule: this node's share of dL/d(target)
+            if type(d) is not np.ndarray or d.shape != target.shape or d.dtype != target.dtype:
+                d = _fitted(d, target, this.name)
             if target not in arrived:
                 arrived[target] = d
             elif target in summed:
@@ -102,16 +104,16 @@ def unbroadcast(g, shape, name="unbroadcast"):
 @contextmanager
 def no_grad():
     """Inside `with no_grad():` nothing is recorded: results need no gradient and keep no operands."""
-    _no_grad_depth.set(_no_grad_depth.get() + 1)
+    no_grad_depth.set(no_grad_depth.get() + 1)
     try:
         yield
     finally:  # counted, not put back: of two generators that wait inside, either may be closed first
-        _no_grad_depth.set(max(0, _no_grad_depth.get() - 1))
+        no_grad_depth.set(max(0, no_grad_depth.get() - 1))
 
 
 def grad_enabled():
     """Whether operations are recorded here."""
-    return not _no_grad_depth.get()
+    return not no_grad_depth.get()
 
 
 def memoize_last(function):
@@ -135,8 +137,6 @@ def memoize_last(function):
 def _fitted(d, target, name):
     """What a vjp gave for a target, as an array of the target's shape and dtype."""
     d = np.asarray(d)
-    if d.shape == target.shape and d.dtype == target.dtype:
-        return d
     if d.dtype.kind not in "fiub":
         raise TypeError(f"{name}: its vjp gave {d} instead of a gradient; does it return one?")
     if d.shape != target.shape:

@@ -27,6 +27,7 @@ class Optimizer:
         self.parameters = _check_parameters(type(self).__name__, parameters)
         check_number(type(self).__name__, lr=lr, **settings)
         self.lr, self.steps = lr, [0] * len(self.parameters)  # steps: how many each has taken
+        self.ends = np.cumsum([p.size for p in self.parameters]).tolist()  # of each in the vector
 
     def zero_grad(self):
         """Forget all gradients; without it, the next backward adds to them."""
@@ -40,7 +41,7 @@ class Optimizer:
         for i in reached:
             self.steps[i] += 1
         alike = len(reached) == len(self.parameters) and len(set(self.steps)) == 1
-        ends = np.cumsum([p.size for p in self.parameters]).tolist()
+        ends = self.ends
         for some in [reached] if alike else [[i] for i in reached]:  # which take the same step t, side by side
             g = np.concatenate([self.parameters[i].grad.reshape(-1) for i in some])
             begin = ends[some[0]] - self.parameters[some[0]].size
@@ -73,7 +74,7 @@ class Optimizer:
 
     def zeros(self):
         """A number for each number of the vector."""
-        return np.zeros(sum(p.size for p in self.parameters), np.result_type(*(p.dtype for p in self.parameters)))
+        return np.zeros(self.ends[-1], np.result_type(*(p.dtype for p in self.parameters)))
 
 
 class SGD(Optimizer):

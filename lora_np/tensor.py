@@ -11,7 +11,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from .graph import Node, backpropagate, grad_enabled
+from .graph import Node, backpropagate, no_grad_depth
 from .support.checks import as_numbers, as_upstream, compare
 
 tape = ContextVar("tape", default=None)  # a list, while trace.py records what each node computed
@@ -35,7 +35,7 @@ def node(name, value, *edges) -> "Tensor":
     never computed. A vjp may return a gradient of the broadcast shape; backward sums it down.
     """
     out = Tensor.from_array(value)
-    if grad_enabled():
+    if not no_grad_depth.get():
         kept = [(t._node or t, vjp) for t, vjp in edges if t._requires_grad]
         if kept:
             out._node, out._requires_grad = Node(name, kept, out._data), True
@@ -81,9 +81,9 @@ class Tensor:
     @classmethod
     def from_array(cls, value) -> "Tensor":
         """A Tensor around an array that nobody else will write to: no copy."""
-        self = object.__new__(cls)
-        self._node, self._requires_grad, self.grad, self.name = None, False, None, None
-        self.replace_array(np.asarray(value))
+        self, array = object.__new__(cls), np.asarray(value)
+        array.setflags(write=False)
+        self._data, self._node, self._requires_grad, self.grad, self.name = array, None, False, None, None
         return self
 
     def replace_array(self, array):

@@ -12,7 +12,7 @@ from ..tensor import as_tensor, node, operation
 def floating(x):
     """x as a Tensor of floating point; integers become float64."""
     x = as_tensor(x)
-    return x if x.dtype.kind == "f" else as_tensor(x.data.astype(float))
+    return x if x._data.dtype.kind == "f" else as_tensor(x.data.astype(float))
 
 
 def indices(name, ids, size):
@@ -117,7 +117,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
     mean = (X @ average)[:, None]
     xhat = X - mean
     std = np.sqrt(np.vecdot(xhat, xhat) / d + eps)[:, None]
-    if (np.abs(mean) > 10 * std).any():  # a row so far from 0 that the rounding of its mean would show
+    if np.count_nonzero(np.abs(mean) > 10 * std):  # a row so far from 0 that the rounding of its mean would show
         xhat = X - X[:, :1]
         xhat -= (xhat @ average)[:, None]
         std = np.sqrt(np.vecdot(xhat, xhat) / d + eps)[:, None]

@@ -66,9 +66,8 @@ def cross_entropy(logits, targets, ignore_index=-100):
     losses, E, row_sums = _likelihoods(scores, targets)
 
     def to_logits(g):
-        d = np.zeros(shape, E.dtype)
-        d.reshape(-1, V)[counted] = _less_targets(E * (g / n / row_sums)[:, None], targets, g / n)
-        return d
+        d = _less_targets(E * (g / n / row_sums)[:, None], targets, g / n)
+        return _back_in_place(d, counted, shape)
 
     return node("cross_entropy", (losses.sum() / n).astype(dtype), (logits, to_logits))
 
@@ -115,12 +114,9 @@ def linear_cross_entropy(x, weight, targets, ignore_index=-100):
         if dW is not None:
             dW += dlogits.T @ X[rows]
 
-    def to_x(g):
-        d = np.zeros(shape, dtype)
-        d.reshape(-1, k)[counted] = g * dX
-        return d
-
-    return node("linear_cross_entropy", np.asarray(loss / n, dtype), (x, to_x), (weight, lambda g: g * dW))
+    return node("linear_cross_entropy", np.asarray(loss / n, dtype),
+                (x, lambda g: _back_in_place(g * dX, counted, shape)),
+                (weight, lambda g: g * dW))
 
 
 def _likelihoods(scores, targets, out=None):
@@ -137,6 +133,15 @@ def _less_targets(d, targets, share):
     return d
 
 
+def _back_in_place(d, counted, shape):
+    """The gradient d (n, V) of the rows that count as that of all rows, an array of this shape: 0 for the others."""
+    if isinstance(counted, slice):
+        return d.reshape(shape)
+    out = np.zeros(shape, d.dtype)
+    out.reshape(-1, shape[-1])[counted] = d
+    return out
+
+
 def exp_is_safe(x):
     """Whether no exp(x) overflows, nor a row's sum of them, and no row vanishes."""
     return max(x.max(initial=0), -x.min(initial=0)) < 30
@@ -146,10 +151,12 @@ def _counted(name, targets, ignore_index, V):
     """(which of the flattened targets count, those as integers in 0 .. V-1)."""
     check_int(name, least=-math.inf, ignore_index=ignore_index)
     counted = (targets != ignore_index).ravel()
-    if not counted.any():
+    n = np.count_nonzero(counted)
+    if not n:
         raise ValueError(f"{name}: all {targets.size} targets are {ignore_index}, which is ignored, and the mean of "
                          "nothing is undefined; leave such a batch out")
-    return (slice(None) if counted.all() else counted), indices(name, targets.ravel()[counted], V)
+    counted = slice(None) if n == targets.size else counted
+    return counted, indices(name, targets.ravel()[counted], V)
 
 
 def _stabilised(name, x, axis, refused=np.isinf, out=None):
