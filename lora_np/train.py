@@ -41,25 +41,26 @@ def next_token_loss(model, x, y) -> Tensor:
 
 
 def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=100, clip=1.0,
-        loss=next_token_loss, label="fit", quiet=False, threads=1) -> History:
+        loss=next_token_loss, label="fit", quiet=False, threads=1, start=0, after=None) -> History:
     """Train for a number of steps; returns a History.
 
     batches: an iterator of (x, y). schedule: step -> learning rate, or None for the optimizer's own.
     validation: a list of (x, y), evaluated before the first step, after every `every` steps and at the
     end. clip: the largest global L2 norm of the gradients, or None. Progress goes to stderr: one live line
     on a terminal, a plain line at each evaluation elsewhere, nothing if quiet. threads: how many share a batch out
-    (parallel.py).
+    (parallel.py). start: how many of the steps were taken before, by an earlier fit that this one goes on with.
+    after: called as after(step, history) when a step has been taken, counted from 1.
     Raises FloatingPointError when the loss, or the gradient that is to be clipped, is no longer finite; that step is
     not taken. Ctrl-C ends the training and returns what there is.
     """
-    _check_fit(model, batches, optimizer, steps, schedule, validation, every, clip, loss, threads)
+    _check_fit(model, batches, optimizer, steps, schedule, validation, every, clip, loss, threads, start)
     keep_freed_memory()
-    batches, history, progress = iter(batches), History(), Progress(label, steps, quiet)
+    batches, history, progress = iter(batches), History(), Progress(label, steps, quiet, start)
     model.train()
     try:
         with data_parallel(loss, threads, progress.say) as loss:
-            for step in range(steps):
-                if step % every == 0:
+            for step in range(start, steps):
+                if step % every == 0 or step == start:
                     _validate(model, validation, loss, step, history, progress)
                 x, y = _next_batch(batches, step, steps)
                 optimizer.lr = _rate(schedule, step, optimizer)
@@ -73,11 +74,13 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
                     history.train_loss.append(value.item())
 
                 progress.live(step + 1, history)
+                if after is not None:
+                    after(step + 1, history)
             _validate(model, validation, loss, steps, history, progress)
     except KeyboardInterrupt:
         history.interrupted = True
-        progress.say(f"{label}: stopped at step {len(history.train_loss)} of {steps}; the model is as that step left "
-                     "it")
+        progress.say(f"{label}: stopped at step {start + len(history.train_loss)} of {steps}; the model is as that step "
+                     "left it")
     finally:
         progress.end()
         model.eval()
@@ -119,9 +122,9 @@ def _rate(schedule, step, optimizer):
     return rate
 
 
-def _check_fit(model, batches, optimizer, steps, schedule, validation, every, clip, loss, threads):
+def _check_fit(model, batches, optimizer, steps, schedule, validation, every, clip, loss, threads, start):
     """Raise for what fit cannot train with, before anything is changed."""
-    check_int("fit", least=0, steps=steps)
+    check_int("fit", least=0, steps=steps, start=start)
     check_int("fit", every=every, threads=threads)
     _check_batches("fit", model, validation, loss)
     if clip is not None:

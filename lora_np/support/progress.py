@@ -7,12 +7,14 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from .memory import peak_memory
+
 
 class Progress:
     """How far fit has come, on stderr."""
 
-    def __init__(self, label, steps, quiet, stream=None):
-        self.label, self.steps, self.quiet = label, steps, quiet
+    def __init__(self, label, steps, quiet, start=0, stream=None):
+        self.label, self.steps, self.quiet, self.start = label, steps, quiet, start
         self.stream = stream or sys.stderr
         self.on_terminal = self.stream.isatty()
         self.begin = self.last = time.perf_counter()
@@ -24,9 +26,11 @@ class Progress:
             parts.append(f"loss {np.mean(history.train_loss[-20:]):.3f}")
         if history.validation_loss:
             parts.append(f"validation {history.validation_loss[-1]:.3f}")
-        if step:
-            rate = step / (time.perf_counter() - self.begin)
-            parts += [f"{rate:.0f} steps/s", f"{(self.steps - step) / rate:.0f} s left"]
+        if (held := peak_memory()) > 5e8:  # bytes; below, nobody need care
+            parts.append(f"{held / 1e9:.1f} GB")
+        if step > self.start:
+            rate = (step - self.start) / (time.perf_counter() - self.begin)
+            parts += [f"{rate:.{0 if rate >= 10 else 1}f} steps/s", f"{(self.steps - step) / rate:.0f} s left"]
         return "  ".join(parts)
 
     def live(self, step, history):

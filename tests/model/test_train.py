@@ -174,6 +174,19 @@ def test_settings_that_cannot_be(options):
         run(**options)
 
 
+def test_two_fits_that_go_on_are_one():
+    def schedule(step):
+        return 0.02 / (step + 1)
+
+    one, two, seen = small_gpt(), small_gpt(), []
+    first = run(one, steps=6, schedule=schedule, after=lambda step, history: seen.append((step, len(history.train_loss))))
+    optimizer, stream = optim.AdamW(two.trainable_parameters(), 0.01), pairs()
+    fit(two, stream, optimizer, 4, schedule=schedule, quiet=True)
+    second = fit(two, stream, optimizer, 6, schedule=schedule, quiet=True, start=4, validation=VALIDATION)
+    assert numbers(one) == numbers(two) and first.train_loss[4:] == second.train_loss
+    assert seen == [(n, n) for n in range(1, 7)] and second.validation_steps == [4, 6]
+
+
 # Runs that end early
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
