@@ -79,8 +79,8 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
             _validate(model, validation, loss, steps, history, progress)
     except KeyboardInterrupt:
         history.interrupted = True
-        progress.say(f"{label}: stopped at step {start + len(history.train_loss)} of {steps}; the model is as that step "
-                     "left it")
+        progress.say(f"{label}: stopped at step {start + len(history.train_loss)} of {steps}; the model is as that step"
+                     " left it")
     finally:
         progress.end()
         model.eval()

@@ -208,7 +208,7 @@ ROWS = {
         (lambda o: o.model([[1]], cache=filled([[1, 2]], n_layers=1)), V, "this cache is not one that this"),
         (lambda o: [o.model(np.ones((n, 2), int), c) for c in [[]] for n in (1, 2)], V,
          "GPT: the cache holds 1 sequences, the ids 2; start with an empty list"),
-        (lambda o: generate(None, [1], 3), T, "generate: expected a GPT, got NoneType"),
+        (lambda o: generate(None, [1], 3), T, "generate: expected a Decoder, got NoneType; a GPT or a Llama is one"),
         (lambda o: generate(o.model, None, 3), V, "generate: expected integer ids"),
         (lambda o: generate(o.model, RAGGED, 3), V, "generate: the rows differ in length"),
         (lambda o: generate(o.model, [1], "x"), V, "generate: n must be a whole number of at least 0, got 'x'"),

@@ -179,7 +179,7 @@ def test_two_fits_that_go_on_are_one():
         return 0.02 / (step + 1)
 
     one, two, seen = small_gpt(), small_gpt(), []
-    first = run(one, steps=6, schedule=schedule, after=lambda step, history: seen.append((step, len(history.train_loss))))
+    first = run(one, steps=6, schedule=schedule, after=lambda *now: seen.append((now[0], len(now[1].train_loss))))
     optimizer, stream = optim.AdamW(two.trainable_parameters(), 0.01), pairs()
     fit(two, stream, optimizer, 4, schedule=schedule, quiet=True)
     second = fit(two, stream, optimizer, 6, schedule=schedule, quiet=True, start=4, validation=VALIDATION)
