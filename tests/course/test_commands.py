@@ -83,7 +83,7 @@ def test_importing_lora_np_changes_nothing(project):
     code = ("import ctypes, signal, sys, warnings, numpy as np\n"
             "def refuse(*_): raise AssertionError('a setting of the C library was changed')\n"
             "ctypes.CDLL = refuse\n"
-            "def settings(): return np.geterr(), np.get_printoptions(), warnings.filters[:], signal.getsignal(signal.SIGINT)\n"
+            "def settings(): return np.geterr(), np.get_printoptions(), warnings.filters[:], signal.getsignal(2)\n"
             "before = settings()\n"
             "import lora_np\n"
             "assert before == settings()\n"
