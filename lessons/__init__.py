@@ -1,4 +1,4 @@
-"""The course: run `python -m lessons`, or read the .md files in order."""
+"""The course: run `python -m lessons`, or read the README.md of each folder in order."""
 
 import os
 import signal
@@ -18,5 +18,5 @@ def stopped_at_once(*_):
     os._exit(130)
 
 
-if sys.argv[0] == "-m":  # python -m lessons, which imports this before all else
+if os.path.basename(os.path.normpath(sys.argv[0])) in ("-m", "lessons"):  # as a command, which imports this first
     signal.signal(signal.SIGINT, stopped_at_once)

@@ -1,6 +1,10 @@
-"""python -m lessons: run the course, make pages of it, check exercises, and grade those of a class."""
+"""python -m lessons: run the course, make pages of it, check exercises, and grade those of a class.
+
+Where a folder has a package named lessons of its own, `python path/to/lessons` is the same from there.
+"""
 
 import argparse
+import runpy
 import signal
 import sys
 import textwrap
@@ -9,7 +13,11 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lora_np.support import terminal
+if not __package__:  # python path/to/lessons
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    runpy.run_module("lessons", run_name="__main__", alter_sys=True)
+
+from lora_np.support import memory, terminal
 
 from . import stopped
 from .course.checking import judge, runner, tasks
@@ -25,6 +33,7 @@ class UsageError(Exception):
 
 def run(options, render=False):
     """Run lessons one after the other. Returns 1 if one of them failed, else 0."""
+    memory.keep_freed_memory()
     if options.retrain:
         retrain(options)
     paths, failed, begin = _lessons(options.numbers), [], time.perf_counter()

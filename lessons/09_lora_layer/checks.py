@@ -6,6 +6,8 @@ import numpy as np
 
 from lessons.course.checking.tasks import Check, Misconception, Task
 from lora_np import LoraConfig, Tensor
+from lora_np.byhand.mistakes import MISTAKES
+from lora_np.byhand.worksheet import FORMULAS, work
 from lora_np.lora import LoraLinear
 from lora_np.nn import Linear
 
@@ -65,14 +67,31 @@ def paths_back(returned, x, W0, A, B, alpha, g):
             "dx less what comes through A": dx - alpha / len(A) * g @ B @ A}
 
 
-def backward(scale=lambda alpha, r: alpha / r, dA=None, dB=None, dx=None):
-    """A backward pass with one thing wrong: another scale, or another formula for one of the gradients."""
+def backward(dA=None, dB=None, dx=None):
+    """A backward pass with another formula for one of the gradients."""
     def wrong(x, W0, A, B, alpha, g):
-        s = scale(alpha, A.shape[0])
+        s = alpha / A.shape[0]
         q = Namespace(x=x, W0=W0, A=A, B=B, s=s, g=g, u=x @ A.T, dv=s * g, du=s * g @ B)
         right = q.du.T @ x, q.dv.T @ q.u, g @ W0 + q.du @ A
         return tuple(own(q) if own else known for own, known in zip((dA, dB, dx), right, strict=True))
     return wrong
+
+
+KNOWN = {mistake.name: mistake for mistake in MISTAKES}  # those that the sheets for paper name, too
+
+
+def forward_as(name):
+    """(wrong lora_forward, what is true) of a mistake of the sheets: their columns are the rows here."""
+    formulas = FORMULAS | KNOWN[name].wrong
+    return (lambda x, W0, A, B, alpha: work(formulas, x.T, 0, W0, A, B, alpha)["h"].T), KNOWN[name].sentence
+
+
+def backward_as(name):
+    """(wrong lora_backward, what is true) of a mistake of the sheets; dh is given."""
+    def wrong(x, W0, A, B, alpha, g):
+        q = work(FORMULAS | {"dh": lambda q: g.T} | KNOWN[name].wrong, x.T, 0, W0, A, B, alpha)
+        return q["dA"], q["dB"], q["dx"].T
+    return wrong, KNOWN[name].sentence
 
 
 TASKS = (
@@ -132,12 +151,10 @@ TASKS = (
                "return x @ W0.T + ____ / ____ * (x @ ____ @ ____)"),
         misconceptions=(
             Misconception(
-                "alpha-not-divided-by-r", lambda x, W0, A, B, alpha: x @ W0.T + alpha * (x @ A.T @ B.T),
-                "The update is multiplied by alpha / r, not by alpha.",
+                "alpha-not-divided-by-r", *forward_as("alpha for alpha/r"),
                 "double r by stacking A on itself and B beside itself: B A doubles, and alpha / r should undo that."),
             Misconception(
-                "scale-forgotten", lambda x, W0, A, B, alpha: x @ W0.T + x @ A.T @ B.T,
-                "B A x is multiplied by alpha / r before it is added.",
+                "scale-forgotten", *forward_as("the scale forgotten"),
                 "call lora_forward with alpha = 0: nothing but x @ W0.T should remain."),
             Misconception(
                 "r-over-alpha", lambda x, W0, A, B, alpha: x @ W0.T + A.shape[0] / alpha * (x @ A.T @ B.T),
@@ -149,8 +166,7 @@ TASKS = (
                 "alpha / sqrt(r) is rsLoRA, a variant; LoRA's own scale is alpha / r.",
                 "compute both scales for r = 1 and r = 64."),
             Misconception(
-                "scaled-twice", lambda x, W0, A, B, alpha: x @ W0.T + (alpha / A.shape[0]) ** 2 * (x @ A.T @ B.T),
-                "alpha / r multiplies B A x once, not each factor.",
+                "scaled-twice", *forward_as("scaled twice"),
                 "double alpha: the update should double, yours is four times as large."),
             Misconception(
                 "everything-scaled", lambda x, W0, A, B, alpha: alpha / A.shape[0] * (x @ W0.T + x @ A.T @ B.T),
@@ -165,8 +181,7 @@ TASKS = (
                 "The update is added to what the frozen weight gives; it does not take its place.",
                 "set B to zero: h should be x @ W0.T, not zero."),
             Misconception(
-                "update-left-out", lambda x, W0, A, B, alpha: x @ W0.T,
-                "h has two paths; this one ignores A and B, as a model does that was never adapted.",
+                "update-left-out", *forward_as("the LoRA path left out of h"),
                 "multiply B by 10: h should move."),
             Misconception(
                 "A-and-B-not-transposed", lambda x, W0, A, B, alpha: x @ W0.T + alpha / A.shape[0] * (x @ A @ B),
@@ -186,8 +201,7 @@ TASKS = (
                 "W0 x and B A x are written for one column x; here inputs are rows: x @ W0.T and x @ A.T @ B.T.",
                 "print x.shape and W0.shape: each row of x is one input."),
             Misconception(
-                "W0-not-transposed", lambda x, W0, A, B, alpha: x @ W0 + alpha / A.shape[0] * (x @ A.T @ B.T),
-                "W0 has a row for each output, so W0 x is x @ W0.T where x lies in rows.",
+                "W0-not-transposed", *forward_as("W0^T for W0 in the forward pass"),
                 "use W0 = [[0, 1], [0, 0]] and x = [[0, 1]]: output 0 should be 1."),
             Misconception(
                 "B-before-A", lambda x, W0, A, B, alpha: x @ W0.T + alpha / A.shape[0] * (x @ B.T @ A.T),
@@ -208,20 +222,16 @@ TASKS = (
                "return du.T @ ____, dv.T @ ____, g @ ____ + du @ ____"),
         misconceptions=(
             Misconception(
-                "frozen-path-dropped-from-dx", backward(dx=lambda q: q.du @ q.A),
-                "W0 is frozen, yet the error flows through it to x: frozen means no dW0, not no gradient behind it.",
+                "frozen-path-dropped-from-dx", *backward_as("the frozen path dropped from dx"),
                 "measure the slope: move one entry of x by 1e-6 and see how sum(g * h) changes."),
             Misconception(
-                "lora-path-dropped-from-dx", backward(dx=lambda q: q.g @ q.W0),
-                "x enters A too, so dx has a second term, du A.",
+                "lora-path-dropped-from-dx", *backward_as("the LoRA path dropped from dx"),
                 "measure the slope: move one entry of x by 1e-6 and see how sum(g * h) changes."),
             Misconception(
-                "scale-forgotten-going-back", backward(scale=lambda alpha, r: 1.0),
-                "h holds s v with s = alpha / r, so dv = s g; all that lies behind v inherits s.",
+                "scale-forgotten-going-back", *backward_as("the scale forgotten in the backward pass"),
                 "double alpha: dA and dB should double."),
             Misconception(
-                "alpha-not-divided-going-back", backward(scale=lambda alpha, r: alpha),
-                "The scale is alpha / r on the way back too.",
+                "alpha-not-divided-going-back", *backward_as("alpha for alpha/r in the backward pass"),
                 "compare dB with the slope of sum(g * h) in one entry of B."),
             Misconception(
                 "scaled-again-in-dA", backward(dA=lambda q: q.s * q.du.T @ q.x),
@@ -239,15 +249,13 @@ TASKS = (
             Misconception(
                 "dA-and-dB-swapped", lambda x, W0, A, B, alpha, g: tuple(
                     backward()(x, W0, A, B, alpha, g)[i] for i in (1, 0, 2)),
-                "The order is dA, dB, dx; a gradient has the shape of what it belongs to.",
+                "The order is dA, dB, dx. " + KNOWN["dA and dB swapped"].sentence,
                 "print the shapes of A, B and of what you return."),
             Misconception(
-                "gradients-transposed", backward(dA=lambda q: q.x.T @ q.du, dB=lambda q: q.u.T @ q.dv),
-                "A gradient has the shape of what it belongs to: dA is (r, k), dB is (d, r).",
+                "gradients-transposed", *backward_as("transposed"),
                 "try A - 0.1 * dA: on a layer that is not square, NumPy refuses."),
             Misconception(
-                "W0-transposed-in-dx", backward(dx=lambda q: q.g @ q.W0.T + q.du @ q.A),
-                "Forward is x @ W0.T, so going back it is g @ W0: the transpose is undone.",
+                "W0-transposed-in-dx", *backward_as("W0 for its transpose in dx"),
                 "write the shapes: g is (n, d), and dx must be (n, k)."),
             Misconception(
                 "x-for-u-in-dB", backward(dB=lambda q: q.dv.T @ q.x),

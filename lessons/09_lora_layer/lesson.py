@@ -111,13 +111,25 @@ from lora_np.nn import Linear
 
 layer = LoraLinear(Linear(d_in=2, d_out=2, bias=False), LoraConfig(r=1, lora_alpha=2))
 layer.weight.data, layer.lora_A.data, layer.lora_B.data = W0, A, B
-given = Tensor(x, requires_grad=True)
+given = Tensor(x, requires_grad=True, name="x")
 out = layer(given)
 (((out - y) ** 2).sum() / 2).backward()
 print("h =", out.data, "  dA =", layer.lora_A.grad.tolist(), "  dB =", layer.lora_B.grad.tolist(), "  dx =", given.grad)
 print("dW0 =", layer.weight.grad)
 assert (out.data == h).all() and (given.grad == dx).all() and layer.weight.grad is None
 assert (layer.lora_A.grad == dA).all() and (layer.lora_B.grad == dB).all()
+
+# %% [markdown]
+# The engine can draw what it computed, each operation as a box. Grey is frozen, and a dashed line is one that backward skips:
+
+# %%
+from lora_np.trace.draw import draw_graph
+
+fig = draw_graph(lambda: ((layer(given) - Tensor(y, name="y")) ** 2).sum() / 2, model=layer)
+figures.save(fig, "09_graph", alt="The graph of the worked example, with the value and the gradient in each box. x leads to two linear "
+             "operations: one with lora_A, then times 2 and with lora_B, and one with the weight. lora_A and lora_B are orange and "
+             "hold their gradients, 10 and 15, and 12 and minus 18. The weight and the target y are grey, and dashed lines lead "
+             "from them: they have no gradient. That of x, 8 and minus 4, comes from both paths.")
 
 # %% [markdown]
 # (`python -m lora_np.byhand` prints this example line by line, and `--worksheet` others with blanks to fill in.)
@@ -259,7 +271,8 @@ layer.unmerge()
 assert (layer.weight.data == W0).all()
 
 # %% [markdown]
-# Lesson 10 puts such layers into a transformer, lesson 11 chooses $r$ and $\alpha$, and lesson 12 measures what merging saves.
+# Engine, layer, training and merging fit on one page of NumPy: [one_page.py](../one_page.py). Lesson 10 puts such layers
+# into a transformer, lesson 11 chooses $r$ and $\alpha$, and lesson 12 measures what merging saves.
 #
 # ## Key points
 #

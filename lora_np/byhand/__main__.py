@@ -1,6 +1,6 @@
 """A LoRA layer worked with pencil and paper: python -m lora_np.byhand
 
-It prints the forward pass and the backward pass line by line (formula, numbers put in, value), then every
+It prints the forward pass and the backward pass line by line (formula, values substituted, value), then every
 gradient in three ways: the slope between two losses, the formula, and the engine. With --answer it checks
 what a student worked out. Exit status: 0, or 1 where an answer is wrong, or 2 for bad input.
 """
@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from ..support import terminal
+from ..support.notation import matrix
 from .handout import as_key, as_markdown, as_text, key_table
 from .mistakes import diagnose, draw
-from .worksheet import at_start, by_hand, matrix, worked_example
+from .worksheet import at_start, by_hand, worked_example
 
 
 class Parser(argparse.ArgumentParser):

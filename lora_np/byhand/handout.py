@@ -1,17 +1,18 @@
-"""The pages of byhand.py: a sheet as text or Markdown, filled in or with blanks for a pencil, and its key."""
+"""The pages of a sheet: as text or Markdown, worked out or with blanks for a pencil, and its key."""
 
 from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
 
-from .worksheet import by_engine, by_hand, by_slope, matrix, number
+from ..support.notation import matrix, number
+from .worksheet import by_engine, by_hand, by_slope
 
-BLANK, WIDE_BLANK = "[____]", "[" + 38 * "_" + "]"  # for a number; for the numbers put in
+BLANK, WIDE_BLANK = "[____]", "[" + 38 * "_" + "]"  # for a value; for the values substituted
 
 
 class Line(NamedTuple):
-    """One quantity: its name, its formula, a remark, and for each number its place, the numbers put in, the value."""
+    """One quantity: its name, formula, remark, and for each entry its index, the values substituted, its value."""
 
     name: str
     formula: str
@@ -20,14 +21,14 @@ class Line(NamedTuple):
 
 
 def dot(a, b):
-    """The products of a and b with their numbers put in: (2)(3) + (-1)(0.5)."""
+    """The products of a and b with the values substituted: (2)(3) + (-1)(0.5)."""
     return " + ".join(f"({number(p)})({number(q)})" for p, q in zip(a, b, strict=True))
 
 
-def _line(name, formula, remark, value, put_in):
-    """put_in: (*index) -> the numbers put in for that place of the value."""
-    places = list(np.ndindex(np.shape(value)))
-    rows = [(str(list(at)).replace(" ", "") if at else "", put_in(*at), np.asarray(value)[at]) for at in places]
+def _line(name, formula, remark, value, substituted):
+    """substituted: (*index) -> the formula of that entry with the values substituted."""
+    rows = [(str(list(at)).replace(" ", "") if at else "", substituted(*at), np.asarray(value)[at])
+            for at in np.ndindex(np.shape(value))]
     return Line(name, formula, remark, rows)
 
 
@@ -88,9 +89,9 @@ def three_ways(sheet):
 
 FORMULAS = "h = W0 x + s B A x,    s = alpha / r,    L = 1/2 (e[0]^2 + e[1]^2)  with  e = h - y"
 WORDS = """\
-W0 is frozen; A and B are trained. x is the input, y the wanted output, L the loss, r the rank. A
-gradient is written with a d: dB is dL/dB, and has the shape of B. Vectors are columns. Places count
-from 0: B[1,0] is row 1, column 0. ^T exchanges rows and columns. dv u^T holds dv[i] u[j] at [i,j]."""
+W0 is frozen; A and B are trained. x is the input, y the target, L the loss, r the rank. A gradient
+is written with a d: dB is dL/dB, and has the shape of B. Vectors are columns. Indices start at 0:
+B[1,0] is row 1, column 0. ^T transposes: rows become columns. Entry [i,j] of dv u^T is dv[i] u[j]."""
 SLOPE = """\
 L(+1) is L with this one entry raised by 1, L(-1) with it lowered by 1.
 slope = (L(+1) - L(-1)) / 2: the exact gradient here, as L is quadratic in each single entry."""
@@ -115,9 +116,9 @@ def as_text(sheet, blank=False, merge=False):
         for line in lines:
             left = [line.formula, *([f"  {line.remark}"] if line.remark else [])]
             for text, row in zip_longest(left, line.rows, fillvalue=""):
-                place, put_in, value = row or ("", "", 0)
-                cells = (WIDE_BLANK, BLANK) if blank else (put_in, number(value))
-                out.append(f"  {text:<28}{place:<6}" + (f"{cells[0]:<40} = {cells[1]}" if row else ""))
+                index, substituted, value = row or ("", "", 0)
+                cells = (WIDE_BLANK, BLANK) if blank else (substituted, number(value))
+                out.append(f"  {text:<28}{index:<6}" + (f"{cells[0]:<40} = {cells[1]}" if row else ""))
         if title.startswith("Backward"):
             out += [f"  {'dW0':<28}{FROZEN}", f"    {FLOWS}"]
     out += ["", "Each gradient in three ways", *(f"  {text}" for text in SLOPE.splitlines()), ""]
@@ -170,12 +171,12 @@ def as_markdown(sheet, blank=False, merge=False):
         out.append(rf"{name.replace('W0', 'W_0')} = \begin{{bmatrix}} {next_row.join(rows)} \end{{bmatrix}} \quad")
     out += [rf"\alpha = {number(sheet.alpha)} \quad r = {sheet.r}", "$$"]
     for title, lines in sections(sheet, merge):
-        out += ["", f"## {title}", "", "| | place | numbers put in | value |", "|---|---|---|---|"]
+        out += ["", f"## {title}", "", "| | index | values substituted | value |", "|---|---|---|---|"]
         for line in lines:
-            for i, (place, put_in, value) in enumerate(line.rows):
-                cells = (WIDE_BLANK, BLANK) if blank else (put_in, number(value))
+            for i, (index, substituted, value) in enumerate(line.rows):
+                cells = (WIDE_BLANK, BLANK) if blank else (substituted, number(value))
                 first = f"`{line.formula}`" + (f" {line.remark}" if line.remark else "") if i == 0 else ""
-                out.append(f"| {first} | {place} | {cells[0]} | {cells[1]} |")
+                out.append(f"| {first} | {index} | {cells[0]} | {cells[1]} |")
         if title.startswith("Backward"):
             out += [f"| `dW0` | | {FROZEN} | |", "", FLOWS]
     out += ["", "## Each gradient in three ways", "", SLOPE, ""]

@@ -1,86 +1,65 @@
-"""Known mistakes in a LoRA layer, as small wrong implementations, and the diagnosis of an answer by them.
+"""What goes wrong in a LoRA layer: each mistake as the lines of FORMULAS that it changes; the diagnosis of an answer.
 
-An answer is compared with the numbers that each mistake would give on the same sheet. Where none fits
-there is no diagnosis; where several fit, all are named.
+The sheets and the course's exercise on the layer name mistakes from this one list. An answer is compared with the
+numbers that each mistake would give on the same sheet. Where none fits there is no diagnosis; where several fit, all
+are named.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
-from .worksheet import backward, by_hand, random_sheet
+from .worksheet import FORMULAS, by_hand, random_sheet
 
 
-class Mistake(NamedTuple):
-    """name; wrong: (sheet, right values) -> {name: wrong value} of all that it changes; sentence: what is true."""
+@dataclass(frozen=True, eq=False)
+class Mistake:
+    """name; wrong: {line: the formula that somebody takes instead}; sentence: what is true."""
 
     name: str
-    wrong: object
+    wrong: dict
     sentence: str
 
+    @property
+    def touches(self):
+        """The lines among dA, dB and dx that come out wrong: all where the mistake is made before them."""
+        before = list(FORMULAS)[:list(FORMULAS).index("dB")]
+        return [q for q in ("dA", "dB", "dx") if q in self.wrong or not self.wrong.keys().isdisjoint(before)]
 
-def _scale(s):
-    """A wrong scale from the first line on, and one in the backward pass only. s: sheet -> the wrong scale."""
-    def throughout(sheet, right):
-        return by_hand(sheet, s(sheet))
-
-    def going_back(sheet, right):
-        return backward(sheet, right["u"], right["e"], s(sheet))
-    return throughout, going_back
-
-
-def _half(sheet, right):
-    return {"L": 2 * right["L"], **backward(sheet, right["u"], 2 * right["e"])}
-
-
-def _sign(sheet, right):
-    return {"e": -right["e"], **backward(sheet, right["u"], -right["e"])}
-
-
-def _transposed_in_h(sheet, right):
-    h = sheet.W0.T @ sheet.x + right["s"] * right["v"]
-    e = h - sheet.y
-    return {"W0x": sheet.W0.T @ sheet.x, "h": h, "e": e, "L": e @ e / 2, **backward(sheet, right["u"], e)}
-
-
-def _no_target(sheet, right):
-    h = right["h"]
-    return {"e": h, "L": h @ h / 2, **backward(sheet, right["u"], h)}
-
-
-def _no_lora_in_h(sheet, right):
-    e = right["W0x"] - sheet.y
-    return {"h": right["W0x"], "e": e, "L": e @ e / 2, **backward(sheet, right["u"], e)}
-
-
-ALPHA, ALPHA_BACK = _scale(lambda sheet: sheet.alpha)
-NONE, NONE_BACK = _scale(lambda sheet: 1.0)
-TWICE, TWICE_BACK = _scale(lambda sheet: sheet.s ** 2)
 
 MISTAKES = (
-    Mistake("alpha for alpha/r", ALPHA, "The scale is s = alpha / r."),
-    Mistake("alpha for alpha/r in the backward pass", ALPHA_BACK, "dv = s dh, with the same s = alpha / r as in h."),
-    Mistake("the scale forgotten", NONE, "B A x is multiplied by s = alpha / r."),
-    Mistake("the scale forgotten in the backward pass", NONE_BACK, "h holds s v, so dv = s dh."),
-    Mistake("scaled twice", TWICE, "s multiplies B A x once."),
-    Mistake("scaled twice in the backward pass", TWICE_BACK, "s enters at dv = s dh; du, dA and dB hold it already."),
-    Mistake("the 1/2 of L forgotten", _half, "L = 1/2 |h - y|^2, so dL/dh is h - y and not 2 (h - y)."),
-    Mistake("y forgotten", _no_target, "The error is e = h - y, and dh = dL/dh is e, not h."),
-    Mistake("the sign of the error reversed", _sign, "e = h - y, what came out less what was wanted."),
-    Mistake("W0^T for W0 in the forward pass", _transposed_in_h, "Row i of W0 times x gives entry i of W0 x."),
-    Mistake("W0 for its transpose in dx", lambda sheet, right: {
-        "dx": sheet.W0 @ right["dh"] + sheet.A.T @ right["du"]}, "Going back, dh meets the columns of W0: W0^T dh."),
-    Mistake("the LoRA path left out of h", _no_lora_in_h, "h = W0 x + s v has two paths."),
-    Mistake("the frozen path dropped from dx", lambda sheet, right: {
-        "dx": sheet.A.T @ right["du"]}, "W0 is frozen, yet the error flows through it to x: add W0^T dh."),
-    Mistake("the LoRA path dropped from dx", lambda sheet, right: {
-        "dx": sheet.W0.T @ right["dh"]}, "x enters A too: add A^T du."),
-    Mistake("dA and dB swapped", lambda sheet, right: {
-        "dA": right["dB"].reshape(sheet.A.shape), "dB": right["dA"].reshape(sheet.B.shape)},
-        "dA = du x^T has the shape of A, dB = dv u^T that of B."),
-    Mistake("transposed", lambda sheet, right: {"dA": right["dA"].T, "dB": right["dB"].T},
-            "A gradient has the shape of what it belongs to: upstream down, local across."),
-    Mistake("merged twice", lambda sheet, right: {"W'": 2 * right["W'"] - sheet.W0}, "W' = W0 + s B A, once."),
+    Mistake("alpha for alpha/r", {"s": lambda q: q.alpha},
+            "The update B A x is multiplied by s = alpha / r, not by alpha."),
+    Mistake("alpha for alpha/r in the backward pass", {"dv": lambda q: q.alpha * q.dh},
+            "The scale is s = alpha / r on the way back too."),
+    Mistake("the scale forgotten", {"s": lambda q: 1.0},
+            "B A x is multiplied by s = alpha / r before it is added."),
+    Mistake("the scale forgotten in the backward pass", {"dv": lambda q: q.dh},
+            "h holds s v, so what comes back to v, and to all that lies behind it, holds s = alpha / r too."),
+    Mistake("scaled twice", {"s": lambda q: (q.alpha / q.r) ** 2},
+            "s = alpha / r multiplies B A x once, not each factor."),
+    Mistake("scaled twice in the backward pass", {"dv": lambda q: q.s ** 2 * q.dh},
+            "s enters at dv = s dh; du, dA and dB hold it already."),
+    Mistake("the 1/2 of L forgotten", {"L": lambda q: (q.e ** 2).sum(), "dh": lambda q: 2 * q.e},
+            "L = 1/2 |h - y|^2, so dL/dh is h - y and not 2 (h - y)."),
+    Mistake("y forgotten", {"e": lambda q: q.h}, "The error is e = h - y, and dh = dL/dh is e, not h."),
+    Mistake("the sign of the error reversed", {"e": lambda q: q.y - q.h}, "e = h - y: the output minus the target."),
+    Mistake("W0^T for W0 in the forward pass", {"W0x": lambda q: q.W0.T @ q.x},
+            "W0 has a row for each output: row i times x gives entry i of W0 x."),
+    Mistake("W0 for its transpose in dx", {"dx": lambda q: q.W0 @ q.dh + q.A.T @ q.du},
+            "What went forward through the rows of W0 comes back through its columns."),
+    Mistake("the LoRA path left out of h", {"h": lambda q: q.W0x},
+            "h has two paths, the frozen one and that through A and B; this is h of a layer that was never adapted."),
+    Mistake("the frozen path dropped from dx", {"dx": lambda q: q.A.T @ q.du},
+            "W0 is frozen, yet the error flows through it to x: frozen means no dW0, not no gradient behind it."),
+    Mistake("the LoRA path dropped from dx", {"dx": lambda q: q.W0.T @ q.dh},
+            "x enters A too, so dx has a second term: what comes back through A."),
+    Mistake("dA and dB swapped", {"dB": lambda q: (q.B.T @ q.dv @ q.x.T).reshape(q.B.shape),
+                                  "dA": lambda q: (q.dv @ q.u.T).reshape(q.A.shape)},
+            "A gradient has the shape of what it belongs to: dA that of A, dB that of B."),
+    Mistake("transposed", {"dB": lambda q: q.u @ q.dv.T, "dA": lambda q: q.x @ q.du.T},
+            "A gradient has the shape of what it belongs to; these have that of its transpose."),
+    Mistake("merged twice", {"W'": lambda q: q.W0 + 2 * q.s * q.B @ q.A}, "W' = W0 + s B A: the update is added once."),
 )
 
 
@@ -91,7 +70,7 @@ def same(a, b):
 
 def predictions(sheet, right):
     """{mistake: every value it would give here}, without the mistakes that do not show on this sheet."""
-    given = {m: {**right, **m.wrong(sheet, right)} for m in MISTAKES}
+    given = {m: by_hand(sheet, m.wrong) for m in MISTAKES}
     return {m: values for m, values in given.items() if any(not same(values[q], right[q]) for q in right)}
 
 
@@ -111,7 +90,7 @@ def draw(seed, rank=1):
 
 
 def _short(sheet):
-    """Whole numbers and halves up to 40, no zero, y up to 9, and no u of 1, which could be left out unseen."""
+    """Integers and halves up to 40, no zero, y up to 9, and no u of 1, which could be left out unseen."""
     right = by_hand(sheet)
     lines = np.concatenate([sheet.y, *(np.ravel(value) for value in right.values())])
     return (np.all(lines) and np.abs(lines).max() <= 40 and not np.any(2 * lines % 1)
@@ -124,7 +103,7 @@ def _telling(sheet):
     known = predictions(sheet, right)
     if len(known) < len(MISTAKES) - 2 * (sheet.r == 1):  # at r = 1, alpha is alpha / r
         return False
-    if any(same(known[m][q], right[q]) for m in known for q in m.wrong(sheet, right) if q in ("dA", "dB", "dx")):
+    if any(same(known[m][q], right[q]) for m in known for q in m.touches):
         return False
     wrong = [known[m]["dx"] for m in known if not same(known[m]["dx"], right["dx"])]
     return not any(same(a, b) for i, a in enumerate(wrong) for b in wrong[:i])

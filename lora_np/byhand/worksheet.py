@@ -2,16 +2,34 @@
 
     h = W0 x + s B A x      s = alpha / r      L = 1/2 |h - y|^2      W0: (d, k), A: (r, k), B: (d, r)
 
-byhand.py writes them out; mistakes.py computes what they would be if something were done wrong.
+handout.py writes them out; mistakes.py computes what they would be if something were done wrong.
 """
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 
 from ..lora import LoraConfig, LoraLinear
 from ..nn import Linear
 from ..tensor import Tensor
+
+FORMULAS = {  # a LoRA layer line by line, for n inputs in columns; there is no line for dW0
+    "s": lambda q: q.alpha / q.r,
+    "W0x": lambda q: q.W0 @ q.x,                           # (d, n)
+    "u": lambda q: q.A @ q.x,                              # (r, n)
+    "v": lambda q: q.B @ q.u,                              # (d, n)
+    "h": lambda q: q.W0x + q.s * q.v,                      # (d, n)
+    "e": lambda q: q.h - q.y,                              # (d, n)
+    "L": lambda q: (q.e ** 2).sum() / 2,
+    "dh": lambda q: q.e,                                   # (d, n)
+    "dv": lambda q: q.s * q.dh,                            # (d, n)
+    "dB": lambda q: q.dv @ q.u.T,                          # (d, r)
+    "du": lambda q: q.B.T @ q.dv,                          # (r, n)
+    "dA": lambda q: q.du @ q.x.T,                          # (r, k)
+    "dx": lambda q: q.W0.T @ q.dh + q.A.T @ q.du,          # (k, n): through W0, although it is frozen, and through A
+    "W'": lambda q: q.W0 + q.s * q.B @ q.A,                # (d, k): merged
+}
 
 
 @dataclass(frozen=True)
@@ -31,10 +49,6 @@ class Sheet:
     def r(self):
         return len(self.A)
 
-    @property
-    def s(self):
-        return self.alpha / self.r
-
 
 def worked_example():
     """The sheet of the README: r = 1, alpha = 2."""
@@ -49,47 +63,32 @@ def at_start(sheet):
 
 
 def random_sheet(rng, title, options, rank):
-    """A 2 x 2 sheet: small whole numbers and halves, no zero among what is given, s never 1.
+    """A 2 x 2 sheet: small integers and halves, no zero among what is given, s never 1.
 
     The error e is drawn, and y is set to match it: so the error and the gradients stay small.
     """
-    def whole(*shape):
+    def integers(*shape):
         return rng.integers(1, 4, shape) * rng.choice([-1.0, 1.0], shape)
     x = rng.permutation([1.0, 2.0, 3.0])[:2] * rng.choice([-1.0, 1.0], 2)
     B = rng.integers(1, 4, (2, rank)) * rng.choice([-0.5, 0.5], (2, rank))
     alpha = float(rng.choice([2, 3, 4] if rank == 1 else [3, 4, 6]))
     e = rng.permutation([1.0, 2.0, 3.0, 4.0])[:2] * rng.choice([-1.0, 1.0], 2)
-    sheet = Sheet(title, options, x, np.zeros(2), whole(2, 2), whole(rank, 2), B, alpha)
-    return replace(sheet, y=forward(sheet)["h"] - e)
+    sheet = Sheet(title, options, x, np.zeros(2), integers(2, 2), integers(rank, 2), B, alpha)
+    return replace(sheet, y=by_hand(sheet)["h"] - e)
 
 
-def forward(sheet, s=None):
-    """The forward pass, one formula a line: {name: array}. s: another scale than alpha / r."""
-    s = sheet.s if s is None else s
-    W0x = sheet.W0 @ sheet.x               # (d,)
-    u = sheet.A @ sheet.x                  # (r,)
-    v = sheet.B @ u                        # (d,)
-    h = W0x + s * v                        # (d,)
-    e = h - sheet.y                        # (d,)
-    L = e @ e / 2
-    return {"s": s, "W0x": W0x, "u": u, "v": v, "h": h, "e": e, "L": L}
+def work(formulas, x, y, W0, A, B, alpha):
+    """{line: value} of every formula, each from what stands above it. x: (k, n), y: (d, n)."""
+    q = SimpleNamespace(x=x, y=y, W0=W0, A=A, B=B, alpha=alpha, r=len(A))
+    for name, formula in formulas.items():
+        setattr(q, name, formula(q))
+    return {name: getattr(q, name) for name in formulas}
 
 
-def backward(sheet, u, dh, s=None):
-    """The backward pass from dh = dL/dh, one formula a line: {name: array}. There is no line for dW0."""
-    s = sheet.s if s is None else s
-    dv = s * dh                                   # (d,)
-    dB = np.outer(dv, u)                          # (d, r)
-    du = sheet.B.T @ dv                           # (r,)
-    dA = np.outer(du, sheet.x)                    # (r, k)
-    dx = sheet.W0.T @ dh + sheet.A.T @ du         # (k,): through W0, although it is frozen, and through A
-    return {"dh": dh, "dv": dv, "dB": dB, "du": du, "dA": dA, "dx": dx}
-
-
-def by_hand(sheet, s=None):
-    """Every line of the sheet from its formula, in plain NumPy; W' is the merged weight. s as in forward."""
-    f = forward(sheet, s)
-    return {**f, **backward(sheet, f["u"], f["e"], s), "W'": sheet.W0 + f["s"] * sheet.B @ sheet.A}
+def by_hand(sheet, wrong=()):
+    """Every line of the sheet in plain NumPy: {line: value}. wrong: {line: formula} in the place of the right ones."""
+    values = work(FORMULAS | dict(wrong), sheet.x[:, None], sheet.y[:, None], sheet.W0, sheet.A, sheet.B, sheet.alpha)
+    return {name: value if name in ("s", "L", "dB", "dA", "W'") else value[:, 0] for name, value in values.items()}
 
 
 def by_slope(sheet):
@@ -100,7 +99,7 @@ def by_slope(sheet):
     def moved(name, i, step):
         array = getattr(sheet, name).copy()
         array.flat[i] += step
-        return forward(replace(sheet, **{name: array}))["L"]
+        return by_hand(replace(sheet, **{name: array}))["L"]
 
     def both(name):
         array = getattr(sheet, name)
@@ -119,17 +118,3 @@ def by_engine(sheet):
     loss.backward()
     return {"h": h.data, "L": loss.item(), "dA": layer.lora_A.grad, "dB": layer.lora_B.grad, "dx": x.grad,
             "dW0": layer.weight.grad}
-
-
-def number(value):
-    """A number as one writes it: no trailing zeros, no minus before zero."""
-    text = f"{value:.8f}".rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
-
-
-def matrix(value):
-    """A number, a vector [5 2] or a matrix with its rows parted by semicolons [12; -18]."""
-    value = np.asarray(value)
-    if not value.ndim:
-        return number(value)
-    return "[" + "; ".join(" ".join(map(number, row)) for row in np.atleast_2d(value)) + "]"

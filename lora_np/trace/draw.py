@@ -3,6 +3,7 @@
 from functools import lru_cache
 from itertools import pairwise
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
@@ -36,9 +37,11 @@ def draw_graph(target, path=None, model=None):
     if len(boxes) > LIMIT:
         raise ValueError(f"draw_graph: {len(boxes)} boxes are more than the {LIMIT} that can be read in one drawing; "
                          "draw one module at a time: draw_graph(lambda: block(x).sum()), with a Tensor x of its input")
-    figure = _paint(boxes, *arrange(boxes, edges))
-    if path is not None:
-        figure.savefig(path, dpi=150)
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # the same drawing whatever the user's settings are
+        figure = _paint(boxes, *arrange(boxes, edges))
+        if path is not None:
+            figure.savefig(path, dpi=150)
     return figure
 
 

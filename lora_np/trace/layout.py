@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-GAP, BETWEEN, LANE, WIDEST = 0.22, 0.5, 0.16, 16  # inches: between boxes, layers and edges around a row; of a row
+GAP, BETWEEN, LANE, WIDEST = 0.22, 0.5, 0.16, 10  # inches: between boxes, layers and edges around a row; of a row
 
 
 @dataclass(eq=False)

@@ -18,10 +18,11 @@ from itertools import chain, count
 import numpy as np
 
 from ..graph import unbroadcast
+from ..support.notation import matrix, number
 from ..tensor import Tensor, operations, tape
 
 _recorded = deque(maxlen=8)  # the latest tapes, in which a loss is looked up
-SMALL = 12  # up to so many elements are printed, larger arrays by shape and range
+SMALL, DIGITS = 12, 4  # up to so many elements are printed, to so many digits; larger arrays by shape and range
 
 
 @contextmanager
@@ -77,7 +78,7 @@ class Operand:
 
 @dataclass
 class Step:
-    """One operation: the names and formulas with its operands put in, and g = dL/d(result), or None."""
+    """One operation: the names and formulas with its operands substituted, and g = dL/d(result), or None."""
 
     number: int
     operation: str
@@ -102,12 +103,12 @@ class Trace:
         self._given = {id(t): name for name, t in model.named_parameters()} if model is not None else {}
         self._names, self.leaves, self.steps, self.gradients = {}, {}, [], {}
         results = {id(out) for _, out, _ in entries}
-        for number, (operation, out, edges) in enumerate(entries, start=1):
+        for i, (operation, out, edges) in enumerate(entries, start=1):
             for t, _ in edges:
                 if id(t) not in results and id(t) not in self._names:
                     self._add_leaf(t)
-            self._name(out, out.name or ("L" if out is self.loss else f"t{number}"))
-            self.steps.append(self._step(number, operation, out, edges, results))
+            self._name(out, out.name or ("L" if out is self.loss else f"t{i}"))
+            self.steps.append(self._step(i, operation, out, edges, results))
         self._backward([edges for *_, edges in entries])
 
     def _add_leaf(self, t):
@@ -124,14 +125,14 @@ class Trace:
         taken = set(self._names.values())
         self._names[id(t)] = next(n for n in chain([name], (f"{name}_{i}" for i in count(2))) if n not in taken)
 
-    def _step(self, number, operation, out, edges, results):
+    def _step(self, i, operation, out, edges, results):
         rules = formulas(operation)
         parameters, absent = list(rules.gradients)[:len(edges)], list(rules.gradients)[len(edges):]
         if len(edges) > len(parameters):  # a list of Tensors, or an operation without formulas
             parameters = (parameters[:1] or ["?"]) * len(edges)
         operands = [self._names[id(t)] for t, _ in edges]
 
-        def put_in(formula):
+        def substitute(formula):
             for name in absent:  # linear without a bias
                 formula = formula.replace(f" + {name}", "")
             names = {"y": self._names[id(out)]}
@@ -139,10 +140,10 @@ class Trace:
                 names[parameter] = f"{names[parameter]}, {operand}" if parameter in names else operand
             return re.sub(r"\b[A-Za-z]\w*", lambda m: names.get(m[0], m[0]), formula)
 
-        return Step(number, operation, self._names[id(out)], out,
-                    put_in(rules.y) if operation in operations else f"{operation}({', '.join(operands)})",
-                    [f"{left} = {put_in(right)}" for left, right in rules.where.items()],
-                    [Operand(name, t, put_in(rules.gradients.get(parameter, "vjp(g)")),
+        return Step(i, operation, self._names[id(out)], out,
+                    substitute(rules.y) if operation in operations else f"{operation}({', '.join(operands)})",
+                    [f"{left} = {substitute(right)}" for left, right in rules.where.items()],
+                    [Operand(name, t, substitute(rules.gradients.get(parameter, "vjp(g)")),
                              constant=id(t) not in results and name not in self.leaves)
                      for (t, _), name, parameter in zip(edges, operands, parameters, strict=True)])
 
@@ -160,7 +161,7 @@ class Trace:
         self.gradients |= {step.name: step.g for step in self.steps}
 
     def role(self, t):
-        """What a leaf is: trainable, frozen, or an input whose gradient is wanted (told apart by the model)."""
+        """What a leaf is: trainable, frozen, or an input whose gradient is asked for (told apart by the model)."""
         if not t.requires_grad:
             return "frozen"
         return "trainable" if id(t) in self._given or not self._given else "input"
@@ -233,14 +234,8 @@ def text(array):
     if not array.size:
         return "empty"
     if array.size > SMALL or array.ndim > 2:
-        return f"{_number(array.min())} to {_number(array.max())}"
-    if not array.ndim:
-        return _number(array)
-    return "[" + "; ".join(" ".join(map(_number, row)) for row in np.atleast_2d(array)) + "]"
-
-
-def _number(value):
-    return f"{value + 0.0:.4g}"  # + 0.0: no minus before zero
+        return f"{number(array.min(), DIGITS)} to {number(array.max(), DIGITS)}"
+    return matrix(array, DIGITS)
 
 
 def _columns(rows):

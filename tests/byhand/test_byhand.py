@@ -10,7 +10,8 @@ import pytest
 from lora_np.byhand import __main__ as byhand
 from lora_np.byhand.handout import as_key, as_markdown, as_text, three_ways
 from lora_np.byhand.mistakes import MISTAKES, diagnose, draw, predictions, same
-from lora_np.byhand.worksheet import at_start, by_engine, by_hand, by_slope, matrix, number, worked_example
+from lora_np.byhand.worksheet import at_start, by_engine, by_hand, by_slope, worked_example
+from lora_np.support.notation import matrix, number
 
 
 def run(capsys, *arguments):
@@ -95,7 +96,7 @@ def test_every_mistake_is_named(m):
     """From all the lines that someone who made the mistake would hand in; and it alone."""
     sheet = draw(5, rank=2)
     right = by_hand(sheet)
-    answers = {**right, **m.wrong(sheet, right)}
+    answers = by_hand(sheet, m.wrong)
     found = diagnose(sheet, answers)
     wrong = [name for name in right if not same(answers[name], right[name])]
     assert wrong and [name for name in found if found[name]] == wrong

@@ -4,6 +4,7 @@ import re
 from inspect import signature
 from itertools import pairwise
 
+import matplotlib.style
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -218,6 +219,23 @@ def test_colours_and_dashes_of_the_lora_layer(tmp_path):
     dashed = [p for p in axes.patches if isinstance(p, PathPatch) and p.get_linestyle() != "solid"
               and to_hex(p.get_edgecolor()) == FROZEN]
     assert len(dashed) == 2  # weight and y
+
+
+def test_the_same_drawing_whatever_the_users_settings_are(tmp_path):
+    loss, layer, _ = lora_layer()
+    draw_graph(loss, tmp_path / "usual.png", layer)
+    with matplotlib.rc_context():
+        matplotlib.style.use("dark_background")
+        matplotlib.rcParams.update({"text.usetex": True, "font.size": 30, "font.family": "monospace"})
+        draw_graph(loss, tmp_path / "odd.png", layer)
+        assert matplotlib.rcParams["font.size"] == 30
+    assert (tmp_path / "odd.png").read_bytes() == (tmp_path / "usual.png").read_bytes()
+
+
+@pytest.mark.parametrize("loss", [lora_layer()[0], residual_attention(), gpt()[1]], ids=["lora", "attention", "gpt"])
+def test_letters_are_legible_on_a_page(loss):
+    width, _ = draw_graph(loss).get_size_inches()
+    assert 13 / 72 * 830 / width >= 12  # pixels, on a page 830 wide
 
 
 def test_too_many_boxes_to_read():

@@ -1,11 +1,13 @@
 """Does a small fault in lora_np make a test fail? python -m tests.hard.mutations [--sample N --seed S]
 
-Each fault is (file, old text, new text, tests): in a copy of the project the old text, which stands there once, is
-put out for the new, and the named test files must then fail. A fault that they miss is a survivor: the tests are
-mended until there is none. Exit status: 0, or 1 with survivors, or 2 where a fault does not fit the code any more.
+Each fault is (place, old text, new text, tests). The place is a file of lora_np and in it a function, as
+"lora.py LoraLinear.merge"; there the old text stands once. In a copy of the project the new text takes its place, and
+the named test files must then fail. A fault that they miss is a survivor: the tests are mended until there is none.
+Exit status: 0, or 1 with survivors, or 2 where a fault does not fit the code any more.
 """
 
 import argparse
+import ast
 import os
 import random
 import shutil
@@ -20,180 +22,194 @@ SECONDS = 60  # a test run that takes longer hangs, and that is noticed too
 
 FAULTS = [
     # the walk back over the graph
-    ("graph.py", "np.add(pending[target], d, out=d if ours and d.ndim else None)", "d", "tensor"),
-    ("graph.py", "np.add(pending[target], d,", "np.subtract(pending[target], d,", "tensor"),
-    ("graph.py", "ours = d is not g and d.base is None and d.flags.writeable", "ours = True", "tensor"),
-    ("graph.py", "d = d.copy()  # a leaf's", "d = d + 0 if d is g else d  # a leaf's", "tensor"),
-    ("graph.py", "if not retain_graph:", "if retain_graph:", "tensor"),
-    ("graph.py", 'key=attrgetter("serial"), reverse=True', 'key=attrgetter("serial"), reverse=False', "tensor"),
-    ("graph.py", "g = pending.pop(this)", "g = pending[this]", "tensor"),
-    ("graph.py", "return np.asarray(d, target.dtype)", "return d", "tensor"),
-    ("graph.py", "extra = g.ndim - len(shape)", "extra = g.ndim - len(shape) - 1", "tensor"),
-    ("graph.py", "g.sum(axis=(*range(extra), *stretched))", "g.sum(axis=tuple(range(extra)))", "tensor"),
-    ("graph.py", "stretched = [i + extra for", "stretched = [i for", "tensor"),
-    ("graph.py", "if shape and not stretched:", "if shape:", "tensor"),
-    ("graph.py", 'g.dtype if g.dtype.kind == "f" else float', "g.dtype", "tensor"),
-    ("graph.py", "        grad_enabled.reset(token)", "        pass", "tensor"),
-    ("graph.py", "if last[0] is not g:", "if last[0] is None:", "tensor"),
+    ("graph.py backpropagate", "arrived[target] += d", "arrived[target] = d", "tensor"),
+    ("graph.py backpropagate", "arrived[target] + d", "arrived[target] - d", "tensor"),
+    ("graph.py backpropagate", "elif target in summed", "elif True", "tensor"),
+    ("graph.py backpropagate", "else g.copy()", "else g", "tensor"),
+    ("graph.py backpropagate", "g.setflags(write=False)", "pass", "tensor"),
+    ("graph.py backpropagate", "not retain_graph", "retain_graph", "tensor"),
+    ("graph.py backpropagate", "arrived.pop(this)", "arrived[this]", "tensor"),
+    ("graph.py _oldest_first", 'attrgetter("serial"))', 'attrgetter("serial"), reverse=True)', "tensor"),
+    ("graph.py _fitted", "np.asarray(d, target.dtype)", "d", "tensor"),
+    ("graph.py unbroadcast", "g.ndim - len(shape)", "g.ndim - len(shape) - 1", "tensor"),
+    ("graph.py unbroadcast", "(*range(extra), *stretched)", "tuple(range(extra))", "tensor"),
+    ("graph.py unbroadcast", "[i + extra for", "[i for", "tensor"),
+    ("graph.py unbroadcast", "and not stretched", "", "tensor"),
+    ("graph.py unbroadcast", 'g.dtype if g.dtype.kind == "f" else float', "g.dtype", "tensor"),
+    ("graph.py no_grad", "_no_grad_depth.get() - 1", "_no_grad_depth.get()", "tensor"),
+    ("graph.py memoize_last", "before is not g", "before is None", "tensor"),
     # Tensor
-    ("tensor.py", "if t._requires_grad]", "]", "tensor"),
-    ("tensor.py", "if grad_enabled.get():", "if True:", "tensor"),
-    ("tensor.py", "array.setflags(write=False)", "pass", "tensor"),
-    ("tensor.py", "leaf.grad = g if leaf.grad is None else leaf.grad + g", "leaf.grad = g", "tensor"),
-    ("tensor.py", "return self._data.copy()", "return self._data", "tensor"),
-    ("tensor.py", 'def __rsub__(self, other): return operations["sub"](other, self)',
-     'def __rsub__(self, other): return operations["sub"](self, other)', "tensor"),
-    ("tensor.py", "        return Tensor.from_array(np.asarray(value, dtype))\n", "        pass\n", "tensor"),
-    ("support/checks.py", "return np.array(data, copy=copy)", "return np.asarray(data)", "tensor"),
-    ("support/checks.py", "return np.ones_like(value)", "return np.full_like(value, 2)", "tensor"),
+    ("tensor.py node", "if t._requires_grad]", "]", "tensor"),
+    ("tensor.py node", "if grad_enabled()", "if True", "tensor"),
+    ("tensor.py Tensor.replace_array", "array.setflags(write=False)", "pass", "tensor"),
+    ("tensor.py Tensor.backward", "else leaf.grad + g", "else g", "tensor"),
+    ("tensor.py Tensor.numpy", ".copy()", "", "tensor"),
+    ("tensor.py Tensor.__rsub__", "(other, self)", "(self, other)", "tensor"),
+    ("tensor.py as_tensor", "return Tensor.from_array(np.asarray(value, dtype))", "pass", "tensor"),
+    ("support/checks.py as_array", "np.array(data, copy=copy)", "np.asarray(data)", "tensor"),
+    ("support/checks.py as_upstream", "np.ones_like(value)", "np.full_like(value, 2)", "tensor"),
     # elementwise operations
-    ("ops/elementwise.py", "(b, lambda g: -g))", "(b, lambda g: g))", "ops"),
-    ("ops/elementwise.py", "(a, lambda g: g * y),\n                (b, lambda g: g * x))",
-     "(a, lambda g: g * x),\n                (b, lambda g: g * y))", "ops"),
-    ("ops/elementwise.py", "(b, lambda g: -g * value / y))", "(b, lambda g: g * value / y))", "ops"),
-    ("ops/elementwise.py", "down = np.where(n == 0, 1, n - 1)", "down = n - 1", "ops"),
-    ("ops/elementwise.py", "g * value * np.log(np.where(x == 0, 1, x))",
-     "g * value * np.log(np.where(x == 0, 2, x))", "ops"),
-    ("ops/elementwise.py", "lambda g: g / (2 * y)", "lambda g: g / y", "ops"),
-    ("ops/elementwise.py", "lambda g: g * (1 - y * y)", "lambda g: g * (1 - y)", "ops"),
-    ("ops/elementwise.py", "positive = a.data > 0", "positive = a.data >= 0", "ops"),
-    ("ops/elementwise.py", "0.5 * x * (1 - t * t) * c", "0.5 * x * (1 - t * t)", "ops"),
-    ("ops/elementwise.py", "c = (2 / np.pi) ** 0.5", "c = np.sqrt(2 / np.pi)", "ops"),
-    ("ops/elementwise.py", "(b, lambda g: np.where(chosen, 0, g)))", "(b, lambda g: np.where(chosen, g, 0)))", "ops"),
+    ("ops/elementwise.py sub", "lambda g: -g", "lambda g: g", "ops"),
+    ("ops/elementwise.py mul", "lambda g: g * y", "lambda g: g * x", "ops"),
+    ("ops/elementwise.py div", "-g * value", "g * value", "ops"),
+    ("ops/elementwise.py pow", "np.where(n == 0, 1, n - 1)", "n - 1", "ops"),
+    ("ops/elementwise.py pow", "(n >= 0), 1, x)", "(n >= 0), 2, x)", "ops"),
+    ("ops/elementwise.py sqrt", "lambda g: g / (2 * y)", "lambda g: g / y", "ops"),
+    ("ops/elementwise.py tanh", "1 - y * y", "1 - y", "ops"),
+    ("ops/elementwise.py relu", "a.data > 0", "a.data >= 0", "ops"),
+    ("ops/elementwise.py gelu", "(1 - t * t) * c", "(1 - t * t)", "ops"),
+    ("ops/elementwise.py gelu", "(2 / np.pi) ** 0.5", "np.sqrt(2 / np.pi)", "ops"),
+    ("ops/elementwise.py where", "np.where(chosen, 0, g)", "np.where(chosen, g, 0)", "ops"),
     # operations on arrays
-    ("ops/arrays.py", "(a, lambda g: whole(g) @ columns.swapaxes(-1, -2))", "(a, lambda g: whole(g) @ columns)", "ops"),
-    ("ops/arrays.py", "d = rows.swapaxes(-1, -2) @ whole(g)", "d = rows @ whole(g)", "ops"),
-    ("ops/arrays.py", "return d[..., 0] if column else d", "return d", "ops"),
-    ("ops/arrays.py", "_kept(g, axes, shape) / n, shape", "_kept(g, axes, shape), shape", "ops"),
-    ("ops/arrays.py", " / ties.sum(axis=axes, keepdims=True, dtype=g.dtype))", ")", "ops"),
-    ("ops/arrays.py", "1 if i in axes else n for i, n in", "1 if i + 1 in axes else n for i, n in", "ops"),
-    ("ops/arrays.py", "axes = tuple(int(i) % a.ndim for i in axes)", "axes = tuple(abs(int(i)) for i in axes)", "ops"),
-    ("ops/arrays.py", "lambda g: g.transpose(inverse)", "lambda g: g.transpose(order)", "ops"),
-    ("ops/arrays.py", "np.add.at(d, parts, g)", "d[parts] = g", "ops"),
-    ("ops/arrays.py", "part(end - s[axis], end)", "part(0, s[axis])", "ops"),
-    ("ops/arrays.py", "or min(shape, default=0) < -1", "", "bad_input"),
+    ("ops/arrays.py matmul", "g.reshape(shape) @ Y.swapaxes(-1, -2)", "g.reshape(shape) @ Y", "ops"),
+    ("ops/arrays.py matmul", "X.swapaxes(-1, -2) @ g", "X @ g", "ops"),
+    ("ops/arrays.py matmul", "g.reshape(shape))[..., column]", "g.reshape(shape))", "ops"),
+    ("ops/arrays.py mean", "_kept(g, axes, shape) / n", "_kept(g, axes, shape)", "ops"),
+    ("ops/arrays.py max", " / ties.sum(axis=axes, keepdims=True, dtype=g.dtype)", "", "ops"),
+    ("ops/arrays.py _kept", "if i in axes", "if i + 1 in axes", "ops"),
+    ("ops/arrays.py _axes", "int(i) % a.ndim", "abs(int(i))", "ops"),
+    ("ops/arrays.py transpose", "g.transpose(inverse)", "g.transpose(order)", "ops"),
+    ("ops/arrays.py getitem", "np.add.at(d, parts, g)", "d[parts] = g", "ops"),
+    ("ops/arrays.py concatenate", "part(end - s[axis], end)", "part(0, s[axis])", "ops"),
+    ("ops/arrays.py reshape", "or min(shape, default=0) < -1", "", "bad_input"),
     # layers as operations
-    ("ops/layers.py", "(g.reshape(rows, d) @ W).reshape(shape)", "(g.reshape(rows, d) @ W * 2).reshape(shape)", "ops"),
-    ("ops/layers.py", "g.reshape(rows, d).T @ X.reshape(rows, k)",
+    ("ops/layers.py linear", "(rows, d) @ W)", "(rows, d) @ W * 2)", "ops"),
+    ("ops/layers.py linear", "g.reshape(rows, d).T @ X.reshape(rows, k)",
      "(X.reshape(rows, k).T @ g.reshape(rows, d)).reshape(d, k)", "ops"),
-    ("ops/layers.py", "        edges.append((bias, lambda g: g))", "        pass", "ops"),
-    ("ops/layers.py", "        if bias.dtype != value.dtype:  # +=", "        if False:  # +=", "bad_input"),
-    ("ops/layers.py", "0 <= ids.min() <= ids.max() < size", "ids.max() < size", "ops"),
-    ("ops/layers.py", "out[rows] = np.add.reduceat(g.reshape(len(flat), d)[order], starts)",
+    ("ops/layers.py linear", "edges.append((bias, lambda g: g))", "pass", "ops"),
+    ("ops/layers.py linear", "bias.dtype != value.dtype", "False", "bad_input"),
+    ("ops/layers.py indices", "0 <= ids.min() <= ids.max() < size", "ids.max() < size", "ops"),
+    ("ops/layers.py embedding", "out[rows] = np.add.reduceat(g.reshape(len(flat), d)[order], starts)",
      "out[flat] = g.reshape(len(flat), d)", "ops"),
-    ("ops/layers.py", "g -= (g @ average)[:, None]", "pass", "fused"),
-    ("ops/layers.py", "g -= xhat * along", "g += xhat * along", "fused"),
-    ("ops/layers.py", "np.vecdot(xhat, xhat) / d + eps", "np.vecdot(xhat, xhat) / (d - 1) + eps", "fused"),
-    ("ops/layers.py", "mask *= 1 / (1 - p)", "pass", "ops"),
-    ("ops/layers.py", ">= p).astype(x.dtype)", ">= 1 - p).astype(x.dtype)", "ops"),
+    ("ops/layers.py layer_norm", "g -= (g @ average)[:, None]", "pass", "fused"),
+    ("ops/layers.py layer_norm", "g -= xhat * along", "g += xhat * along", "fused"),
+    ("ops/layers.py layer_norm", "    xhat = X - mean\n    std = np.sqrt(np.vecdot(xhat, xhat) / d",
+     "    xhat = X - mean\n    std = np.sqrt(np.vecdot(xhat, xhat) / (d - 1)", "fused"),
+    ("ops/layers.py dropout", "mask *= 1 / (1 - p)", "pass", "ops"),
+    ("ops/layers.py dropout", ">= p)", ">= 1 - p)", "ops"),
     # softmax, its loss, attention
-    ("ops/attention.py", "return x - top", "return x", "fused"),
-    ("ops/attention.py", "    if refused(top).any():", "    if False:", "ops"),
-    ("ops/attention.py", "y * (g - (g * y).sum(axis=axis, keepdims=True))",
-     "y * (g - g.sum(axis=axis, keepdims=True))", "ops"),
-    ("ops/attention.py", "g - np.exp(y) * g.sum(axis=axis, keepdims=True)",
-     "g - y * g.sum(axis=axis, keepdims=True)", "ops"),
-    ("ops/attention.py", "d[rows, targets] -= g / n", "d[rows, targets] -= g", "ops"),
-    ("ops/attention.py", "np.tri(n, dtype=dtype)", "np.tri(n, k=-1, dtype=dtype)", "fused"),
-    ("ops/attention.py", "np.tri(n, dtype=dtype)", "np.ones((n, n), dtype)", "fused"),
-    ("ops/attention.py", "root = c ** -0.5", "root = c ** -1.0", "fused"),
-    ("ops/attention.py", "(30 if x.itemsize > 2 else 3)", "30", "fused"),
-    ("ops/attention.py", "    scores -= scores.max(axis=-1, keepdims=True)\n", "", "fused"),
-    ("ops/attention.py", "seen = S - T + rows.stop", "seen = S", "fused"),
-    ("ops/attention.py", "VT = np.full((*V.shape[:-2], c + 1, S), -1, dtype)",
-     "VT = np.zeros((*V.shape[:-2], c + 1, S), dtype)", "fused"),
-    ("ops/attention.py", "        dq *= root\n", "", "fused"),
-    ("ops/attention.py", "            if need_k:", "            if True:", "fused"),
-    ("ops/attention.py", "E.swapaxes(-1, -2), G[..., rows, :c]", "E.swapaxes(-1, -2), split(g)[..., rows, :]", "fused"),
-    ("ops/attention.py", "    so_far[..., :part.shape[-2], :] += part\n", "", "fused"),
-    ("ops/attention.py", "heads, x.shape[-1] // heads).swapaxes(-2, -3)",
-     "x.shape[-1] // heads, heads).swapaxes(-1, -2).swapaxes(-2, -3)", "fused"),
+    ("ops/softmax.py _stabilised", "np.subtract(x, top, out=out)", "x", "fused"),
+    ("ops/softmax.py _stabilised", "refused(top).any()", "False", "ops"),
+    ("ops/softmax.py softmax", "g - (g * y).sum(", "g - g.sum(", "ops"),
+    ("ops/softmax.py log_softmax", "g - np.exp(y) * g", "g - y * g", "ops"),
+    ("ops/softmax.py cross_entropy", "targets, g / n)", "targets, g)", "ops"),
+    ("ops/softmax.py causal_mask", "np.tri(n, ", "np.tri(n, k=-1, ", "fused"),
+    ("ops/softmax.py causal_mask", "np.tri(n, dtype=dtype)", "np.ones((n, n), dtype)", "fused"),
+    ("ops/softmax.py exp_is_safe", "< 30", "< 300", "ops fused numerics"),
+    ("ops/softmax.py masked_exp", "scores -= scores.max(axis=-1, keepdims=True)", "pass", "fused"),
+    ("ops/attention.py causal_attention", "c ** 0.5", "c ** 1.0", "fused"),
+    ("ops/attention.py causal_attention", "split(x):", "split(x, kv_heads=1):", "fused"),
+    ("ops/attention.py causal_attention", "else x.sum(axis=-3, keepdims=True)", "else x[..., :1, :, :]", "fused"),
+    ("ops/blocks.py blocked_attention", "n_keys = S - T + rows.stop", "n_keys = S", "fused"),
+    ("ops/blocks.py blocked_attention", "c + 1, S), -1, work)", "c + 1, S), 0, work)", "fused"),
+    ("ops/blocks.py blocked_attention", "dq *= root", "pass", "fused"),
+    ("ops/blocks.py blocked_attention", "if need_k:", "if True:", "fused"),
+    ("ops/blocks.py blocked_attention", "(E, G[..., rows, :c])", "(E, split(g)[..., rows, :])", "fused"),
+    ("ops/blocks.py _sum", "so_far[..., :part.shape[-2], :] += part", "pass", "fused"),
     # modules and the transformer
-    ("nn.py", 'if isinstance(value, Tensor) and not name.startswith("_") and id(value) not in seen:',
-     'if isinstance(value, Tensor) and not name.startswith("_"):', "nn transformer"),
-    ("nn.py", "        if self not in seen:", "        if True:", "bad_input"),
-    ("nn.py", "        if problems:\n", "        if False:\n", "nn"),
-    ("nn.py", "module.training = mode", "self.training = mode", "nn"),
-    ("nn.py", "if self.training and self.p else x", "if self.p else x", "nn"),
-    ("nn.py", 'if getattr(m, "merged", False)]', "if False]", "bad_input"),
-    ("transformer.py", "x = x + self.dropout(self.self_attn(", "x = self.dropout(self.self_attn(", "transformer"),
-    ("transformer.py", "ops.relu(self.fc1(", "ops.gelu(self.fc1(", "transformer"),
-    ("transformer.py", "np.arange(start, stop)", "np.arange(stop - start)", "transformer"),
-    ("generate.py", "logits / temperature + rng", "logits + rng", "transformer"),
-    ("generate.py", "out[:, -((context + 1) // 2):]", "out[:, -context:]", "transformer"),
-    ("transformer.py", "for kept in cache] != self.layers:", "for kept in cache] == 0:", "bad_input"),
-    ("generate.py", "    finally:\n        model.train(was_training)", "    finally:\n        pass", "transformer"),
+    ("nn.py Module.named_parameters", " and id(value) not in seen", "", "nn transformer"),
+    ("nn.py Module.named_modules", "self not in seen", "True", "bad_input"),
+    ("nn.py Module.load_state_dict", "if problems", "if False", "nn"),
+    ("nn.py Module.load_state_dict", 'if getattr(m, "merged", False)', "if False", "bad_input"),
+    ("nn.py Module.train", "module.training", "self.training", "nn"),
+    ("nn.py Dropout.forward", "self.training and self.p", "self.p", "nn"),
+    ("nn.py evaluating", "module.training = mode", "pass", "transformer"),
+    ("transformer.py Block.forward", "x = x + ", "x = ", "transformer"),
+    ("transformer.py Block.forward", "ops.relu", "ops.gelu", "transformer"),
+    ("decoder.py Decoder.prepare", "np.arange(start, stop)", "np.arange(stop - start)", "transformer"),
+    ("decoder.py Decoder._cached", "!= self.layers", "== 0", "bad_input"),
+    ("generate.py _choice", " / temperature", "", "transformer"),
+    ("generate.py _sampled", "seen[:, -((context + 1) // 2):]", "seen", "transformer"),
     # LoRA
-    ("lora.py", "parameter(np.zeros((d, config.r)),", "parameter(np.ones((d, config.r)),", "lora"),
-    ("lora.py", "rng.uniform(-k ** -0.5, k ** -0.5, (config.r, k))", "rng.uniform(-1, 1, (config.r, k))", "lora"),
-    ("lora.py", "self.lora_A) * self.scaling  #", "self.lora_A)  #", "lora"),
-    ("config.py", "self.r ** 0.5 if self.use_rslora else self.r", "self.r ** 0.5", "lora"),
-    ("lora.py", "            t.requires_grad = False\n\n    def forward",
-     "            pass\n\n    def forward", "lora"),
-    ("lora.py", "    model.freeze()\n", "", "lora"),
-    ("lora.py", "return self.scaling * (self.lora_B.data", "return (self.lora_B.data", "lora"),
-    ("lora.py", "if not self.merged:\n", "if True:\n", "lora"),
-    ("lora.py", "self.weight, self._w0 = self._w0, None",
+    ("lora.py LoraLinear.__init__", "np.zeros(", "np.ones(", "lora"),
+    ("lora.py LoraLinear.__init__", "rng.uniform(-k ** -0.5, k ** -0.5,", "rng.uniform(-1, 1,", "lora"),
+    ("lora.py LoraLinear.__init__", "base.freeze()", "pass", "lora"),
+    ("lora.py LoraLinear.forward", "self.lora_A) * self.scaling", "self.lora_A)", "lora"),
+    ("lora.py LoraLinear.forward", "self.lora_dropout(x)", "x", "lora"),
+    ("lora.py LoraLinear.delta", "self.scaling * ", "", "lora"),
+    ("lora.py LoraLinear.merge", "if not self.merged", "if True", "lora"),
+    ("lora.py LoraLinear.unmerge", "self.weight, self._w0 = self._w0, None",
      "self.weight = Tensor(self.weight.data - self.delta())", "lora"),
-    ("lora.py", "if self.training and grad_enabled.get():", "if False:", "lora"),
-    ("lora.py", "self.lora_dropout(x), self.lora_A)", "x, self.lora_A)", "lora"),
-    ("lora.py", 'f".{path}".endswith(f".{name}")', "path.endswith(name)", "lora"),
-    ("lora.py", "        for t in trained:\n            t.requires_grad = True\n", "", "bad_input"),
-    ("extras/adapters.py", "        _swap(model, before)\n        raise", "        raise", "adapters"),
-    ("extras/adapters.py", "w * layer.scaling * layer.lora_B.data", "w * layer.lora_B.data", "adapters"),
-    ("extras/variants.py", "ratio * lr, **settings)", "lr, **settings)", "variants"),
-    ("extras/variants.py", "self.weight = Tensor(W0 - self.delta())", "self.weight = Tensor(W0)", "variants"),
-    ("extras/variants.py", "self.lora_magnitude_vector / _lengths(self.weight.data + super().delta())",
-     "self.lora_magnitude_vector / _lengths(self.weight.data)", "variants"),
+    ("lora.py _check_not_trained", "if layer.training and grad_enabled()", "if False", "lora"),
+    ("lora.py _ends", 'f".{path}".endswith(f".{name}")', "path.endswith(name)", "lora"),
+    ("lora.py add_lora", "model.freeze()", "pass", "lora"),
+    ("lora.py add_lora", "t.requires_grad = True", "pass", "bad_input"),
+    ("config.py LoraConfig.scaling", " if self.use_rslora else self.r", "", "lora"),
+    ("extras/adapters.py add_adapter", "        _swap(model, before)\n        raise", "        raise", "adapters"),
+    ("extras/adapters.py combine", "w * layer.scaling * layer", "w * layer", "adapters"),
+    ("extras/variants.py LoraPlus.__init__", "ratio * lr, **settings", "lr, **settings", "variants"),
+    ("extras/variants.py PissaLinear.__init__", "W0 - self.delta()", "W0", "variants"),
+    ("extras/variants.py DoraLinear.forward", "self.weight.data + super().delta()", "self.weight.data", "variants"),
     # optimizers and training
-    ("optim.py", "v *= self.momentum", "pass", "optim"),
-    ("optim.py", "g *= float(1 - beta2 ** t) ** -0.5", "pass", "optim"),
-    ("optim.py", "g *= self.lr / float(1 - beta1 ** t)", "g *= self.lr", "optim"),
-    ("optim.py", "        g += self.eps\n", "", "optim"),
-    ("optim.py", "m += (1 - beta1) * g", "m += g", "optim"),
-    ("optim.py", "kept = p.data * (1 - self.lr * self.weight_decay)",
-     "kept = p.data * (1 - self.lr * self.weight_decay) ** 2", "optim"),
-    ("optim.py", "kept = p.data * (1 - self.lr * self.weight_decay)",
-     "kept = p.data * (1 - self.weight_decay)", "optim"),
-    ("optim.py", "            self.steps[i] += 1", "            self.steps[i] += 2", "optim"),
-    ("optim.py", "p.grad.shape != p.shape or", "False or", "bad_input"),
-    ("optim.py", "return lr * (step + 1) / warmup", "return lr * step / warmup", "optim"),
-    ("optim.py", "if max_norm < norm < math.inf:", "if max_norm < norm:", "optim"),
-    ("optim.py", "p.grad = p.grad * (max_norm / norm)", "p.grad = p.grad * (max_norm / norm) ** 2", "optim"),
-    ("train.py", "            optimizer.zero_grad()\n", "", "train"),
-    ("train.py", '            _check_finite("loss", value.item(), step, optimizer)\n', "", "train"),
-    ("train.py", "            return float(np.mean(", "            return float(np.sum(", "train"),
-    ("train.py", "logits[:, -y.shape[1]:]", "logits[:, :y.shape[1]]", "train"),
-    ("train.py", "if not own.intersection(optimizer.parameters):", "if False:", "bad_input"),
+    ("optim.py SGD.update", "self.momentum * self.v[part] + g", "self.v[part] + g", "optim"),
+    ("optim.py AdamW.update", "v / (1 - beta2 ** t)", "v", "optim"),
+    ("optim.py AdamW.update", "m / (1 - beta1 ** t)", "m", "optim"),
+    ("optim.py AdamW.update", " + self.eps", "", "optim"),
+    ("optim.py AdamW.update", "(1 - beta1) * g", "g", "optim"),
+    ("optim.py Optimizer.step", "(1 - self.lr * self.weight_decay)", "(1 - self.lr * self.weight_decay) ** 2", "optim"),
+    ("optim.py Optimizer.step", "1 - self.lr * self.weight_decay", "1 - self.weight_decay", "optim"),
+    ("optim.py Optimizer.step", "self.steps[i] += 1", "self.steps[i] += 2", "optim"),
+    ("optim.py _check_gradients", "g.shape != shape or", "", "bad_input"),
+    ("optim.py warmup_cosine", "(step + 1) / warmup", "step / warmup", "optim"),
+    ("optim.py clip_grad_norm", "max_norm < norm < math.inf", "max_norm < norm", "optim"),
+    ("optim.py clip_grad_norm", "p.grad * (max_norm / norm)", "p.grad * (max_norm / norm) ** 2", "optim"),
+    ("train.py fit", "optimizer.zero_grad()", "pass", "train"),
+    ("train.py _checked_loss", '_check_finite("loss", value.item(), step, optimizer)', "pass", "train"),
+    ("train.py evaluate", "np.average(losses, weights=[count_targets(y) for _, y in batches])", "np.mean(losses)",
+     "train"),
+    ("train.py next_token_loss", "out[:, -y.shape[1]:]", "out[:, :y.shape[1]]", "train"),
+    ("train.py _check_fit", "if not own.intersection(optimizer.parameters)", "if False", "bad_input"),
     # data and files
-    ("data.py", "yield ids[at], ids[at + 1]", "yield ids[at], ids[at]", "data"),
-    ("data.py", "rng.integers(0, len(ids) - context, (batch, 1))",
-     "rng.integers(0, len(ids) - context - 1, (batch, 1))", "data"),
-    ("tokenizer.py", "        if len(wrong):\n", "        if False:\n", "data"),
-    ("checkpoint/atomic.py", 'open(folder / f".{name}.{stamp}", "xb")', 'open(folder / name, "wb")', "checkpoint"),
-    ("checkpoint/atomic.py", "Path(file.name).unlink(missing_ok=True)", "pass", "checkpoint"),
-    ("checkpoint/safetensors.py", "        if start + end != len(raw):", "        if False:", "checkpoint"),
-    ("checkpoint/safetensors.py", "if begin != end:", "if False:", "checkpoint"),
+    ("data.py batches", "ids[at + 1]", "ids[at]", "data"),
+    ("data.py batches", "len(ids) - context", "len(ids) - context - 1", "data"),
+    ("tokenizer.py CharTokenizer.encode", "if len(wrong)", "if False", "data"),
+    ("checkpoint/atomic.py atomic_write", 'folder / f".{name}.{stamp}", "xb"', 'folder / name, "wb"', "checkpoint"),
+    ("checkpoint/atomic.py atomic_write", "Path(file.name).unlink(missing_ok=True)", "pass", "checkpoint"),
+    ("checkpoint/safetensors.py read", "if start + end != len(raw)", "if False", "checkpoint"),
+    ("checkpoint/safetensors.py read", "if begin != end", "if False", "checkpoint"),
     ("checkpoint/models.py", "OPT_POSITION_OFFSET = 2", "OPT_POSITION_OFFSET = 0", "reference checkpoint"),
-    ("checkpoint/models.py", 'arrays["embed_positions.weight"][OPT_POSITION_OFFSET:]',
-     'arrays["embed_positions.weight"][:-OPT_POSITION_OFFSET]', "checkpoint"),
-    ("checkpoint/peft.py", "        if given.get(option) != value:", "        if False:", "checkpoint"),
-    ("checkpoint/peft.py", "            if metadata.get(key, value) != value:", "            if False:", "checkpoint"),
-    ("gradcheck.py", "rng.choice([-1.0, 1.0], y.shape) * rng.uniform(1.5, 2.5, y.shape)",
-     "np.ones(y.shape)", "gradcheck"),
-    ("gradcheck.py", "ok = excess[worst] <= 1", "ok = True", "gradcheck"),
+    ("checkpoint/models.py load_model", "[OPT_POSITION_OFFSET:]", "[:-OPT_POSITION_OFFSET]", "checkpoint"),
+    ("checkpoint/peft.py", "if given.get(option) != value", "if False", "checkpoint"),
+    ("checkpoint/peft.py", "if metadata.get(key, value) != value", "if False", "checkpoint"),
+    ("gradcheck.py _report", "rng.choice([-1.0, 1.0], y.shape) * rng.uniform(1.5, 2.5, y.shape)", "np.ones(y.shape)",
+     "gradcheck"),
+    ("gradcheck.py _compare", "excess[worst] <= 1", "True", "gradcheck"),
 ]
 
 
+def plant(place, old, new, root=ROOT):
+    """(the file, its text, the text with the fault). Raises ValueError where the old text does not stand there once."""
+    file, _, name = place.partition(" ")
+    path = root / "lora_np" / file
+    text = path.read_text(encoding="utf-8")
+    lines, first, last = text.splitlines(True), 0, None
+    if name:
+        found = ast.parse(text)
+        for part in name.split("."):
+            found = next((n for n in found.body if getattr(n, "name", None) == part), ast.Module([], []))
+        if not hasattr(found, "lineno"):
+            raise ValueError(f"{place}: there is no such function")
+        first, last = found.lineno - 1, found.end_lineno
+    before, inside = "".join(lines[:first]), "".join(lines[first:last])
+    if inside.count(old) != 1:
+        raise ValueError(f"{place}: {old!r} stands there {inside.count(old)} times")
+    return path, text, before + inside.replace(old, new) + text[len(before) + len(inside):]
+
+
 def misfits():
-    """The faults whose old text does not stand exactly once in their file."""
-    return [(file, old) for file, old, _, _ in FAULTS
-            if (ROOT / "lora_np" / file).read_text(encoding="utf-8").count(old) != 1]
+    """What is wrong with the faults that do not fit the code any more."""
+    wrong = []
+    for place, old, new, _ in FAULTS:
+        try:
+            plant(place, old, new)
+        except (ValueError, OSError) as error:
+            wrong.append(str(error))
+    return wrong
 
 
 def run(copy, names):
     """Whether these test files pass in the copy; None where they do not end."""
-    files = [next((copy / "tests").glob(f"*/test_{name}.py")) for name in names]
+    files = [next((copy / "tests").glob(f"*/test_{name}.py")).relative_to(copy) for name in names]
     clean = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
         done = subprocess.run([sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files], cwd=copy,
@@ -211,7 +227,7 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="for the sample (default 0)")
     options = parser.parse_args(arguments)
     if wrong := misfits():
-        print("\n".join(f"{file}: does not hold once: {old!r}" for file, old in wrong), file=sys.stderr)
+        print("\n".join(wrong), file=sys.stderr)
         return 2
     chosen = FAULTS if options.sample is None else random.Random(options.seed).sample(FAULTS, options.sample)
     begin, survivors = time.perf_counter(), []
@@ -225,15 +241,14 @@ def main(arguments=None):
         if not run(copy, sorted({name for *_, tests in chosen for name in tests.split()})):
             print("the tests do not pass without a fault either", file=sys.stderr)
             return 2
-        for i, (file, old, new, tests) in enumerate(chosen, 1):
-            path = copy / "lora_np" / file
-            right = path.read_text(encoding="utf-8")
-            path.write_text(right.replace(old, new), encoding="utf-8")
+        for i, (place, old, new, tests) in enumerate(chosen, 1):
+            path, right, wrong = plant(place, old, new, copy)
+            path.write_text(wrong, encoding="utf-8")
             caught = not run(copy, tests.split())
             path.write_text(right, encoding="utf-8")
-            print(f"{i:>3}/{len(chosen)} {'caught' if caught else 'SURVIVED'}  {file}: {old.strip()[:60]!r} -> "
+            print(f"{i:>3}/{len(chosen)} {'caught' if caught else 'SURVIVED'}  {place}: {old.strip()[:60]!r} -> "
                   f"{new.strip()[:40]!r}", flush=True)
-            survivors += [] if caught else [(file, old, new)]
+            survivors += [] if caught else [place]
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} faults caught, in {time.perf_counter() - begin:.0f} s")
     return 1 if survivors else 0
 

@@ -1,0 +1,126 @@
+"""The README agrees with the tree: its table of files, its excerpts, and what its commands print.
+
+python -m tests.course.test_readme counts the lines of its table again.
+"""
+
+import ast
+import contextlib
+import io
+import re
+
+import pytest
+
+import lora_np
+from lessons.course.checking.tasks import LESSONS
+from lora_np import LoraConfig, Tensor, ops
+from lora_np.byhand import __main__ as byhand
+from lora_np.byhand.worksheet import worked_example
+from lora_np.lora import LoraLinear
+from lora_np.nn import Linear
+from lora_np.trace import Trace
+
+ROOT = LESSONS.parent
+README = ROOT / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+ROW = re.compile(r"^(\|.*\]\((lora_np/[^)]+)\)\S* \| )([\d,]+)( \|.*)$", re.M)  # of the table: …, path, lines, …
+
+
+def lines_of(path):
+    """How many lines of Python a file holds, or a folder."""
+    files = path.rglob("*.py") if path.is_dir() else [path]
+    return sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
+
+
+def counted(text):
+    """The README with the line counts of the tree."""
+    return ROW.sub(lambda m: f"{m[1]}{lines_of(ROOT / m[2]):,}{m[4]}", text)
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.M | re.S)
+
+
+def test_the_table_lists_each_file_of_lora_np_once_with_its_lines():
+    listed = [m[2] for m in ROW.finditer(TEXT)]
+    there = {f"lora_np/{p.name}" for p in (ROOT / "lora_np").iterdir() if p.suffix == ".py" or any(p.glob("*.py"))}
+    assert sorted(listed) == sorted(there - {f"lora_np/{name}" for name in ("__init__.py", "__main__.py")})
+    wrong = [line for line, right in zip(TEXT.splitlines(), counted(TEXT).splitlines(), strict=True) if line != right]
+    assert not wrong, "count them again: python -m tests.course.test_readme"
+
+
+def test_what_is_to_be_read_rests_on_what_stands_before_it():
+    order = [re.sub(r"lora_np/|/|\.py", "", m[2]) for m in ROW.finditer(TEXT) if re.match(r"\| \d", m[1])]
+    assert order[:3] == ["graph", "tensor", "ops"] and "lora" in order and len(order) >= 10
+    later = set()
+    for name in reversed(order):
+        later.add(name)
+        path = ROOT / "lora_np" / name
+        for file in path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]:
+            for found in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(found, ast.ImportFrom) and found.level == 1 + path.is_dir():
+                    names = [found.module.split(".")[0]] if found.module else [n.name for n in found.names]
+                    assert not later.difference([name]).intersection(names), f"{file.name} imports what comes after it"
+
+
+def test_the_first_code_is_the_one_page():
+    page = (LESSONS / "one_page.py").read_text(encoding="utf-8")
+    first, second, *_ = blocks("python")
+    assert TEXT.index("```python") < TEXT.index("```bash")
+    assert "W0 @ x" in first and first in page and second in page
+    assert f"{len(page.splitlines())} lines of NumPy" in TEXT
+
+
+def test_its_first_commands_stand_alone_as_the_gate_wants_them():
+    commands = [block for block in blocks("bash") if block.startswith("python3 ")]
+    assert len(commands) == 2 and all(block.count("\n") == 1 for block in commands)
+    assert commands[0].endswith("-m lessons\n") and commands[1].endswith("-m pytest\n")
+
+
+def test_its_examples_by_hand_are_what_the_command_prints(capsys):
+    sheet, answer, tape = blocks("text")
+    byhand.main([])
+    assert sheet in capsys.readouterr().out
+    command, *expected = answer.splitlines(True)
+    byhand.main(command.split("byhand ")[1].split())
+    assert capsys.readouterr().out == "".join(expected)
+
+    given, layer = worked_example(), LoraLinear(Linear(2, 2, bias=False), LoraConfig(r=1, lora_alpha=2))
+    layer.weight.data, layer.lora_A.data, layer.lora_B.data = given.W0, given.A, given.B
+    x, y = Tensor(given.x, requires_grad=True, name="x"), Tensor(given.y, name="y")
+    printed = str(Trace(lambda: ((layer(x) - y) ** 2).sum() * 0.5, layer))
+    lines = [line.split() for line in printed[printed.index("Backward"):].splitlines()]
+    assert all(line.split() in lines for line in tape.splitlines())
+
+
+def test_its_gradcheck_says_what_the_comment_says():
+    (code,) = [block for block in blocks("python") if "gradcheck" in block]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(code, {})
+    assert re.findall(r"^([a-zA-Z]) .*?(ok|vacuous)", printed.getvalue(), re.M) == [
+        ("x", "vacuous"), ("A", "vacuous"), ("B", "ok")]
+
+
+def test_what_nobody_calls_is_named_with_its_reason():
+    (named,) = re.findall(r"^Some of it no model or lesson here calls\..*?^$", TEXT, re.M | re.S)
+    called = "".join(path.read_text(encoding="utf-8") for folder in ("lora_np", "lessons")
+                     for path in (ROOT / folder).rglob("*.py") if path.parent.name != "ops")
+    unused = [f for f in ops.__all__ if f"ops.{f}(" not in called and f'operations["{f}"]' not in called]
+    for file in (ROOT / "lora_np" / "extras").glob("*.py"):
+        unused += [f.name for f in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(f, ast.FunctionDef)
+                   and not f.name.startswith("_") and len(re.findall(rf"\b{f.name}\(", called)) == 1]
+    assert [f for f in unused if f"`{f}`" not in named] == []
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "requirements.txt", ".ci/run"])
+def test_tools_are_pinned_and_old_ones_refused(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for pattern in {"pyproject.toml": ["setuptools>=77", 'license = "MIT"', "numpy>=2.0", "matplotlib>=3.9",
+                                       r'include = \["lora_np\*"\]', r'attr = "lora_np.__version__"'],
+                    "requirements.txt": ["^-e .$", "^numpy>=2.0$", "^matplotlib>=3.9$", r"^pytest==\d+\.\d+\.\*$"],
+                    ".ci/run": [r"ruff==\d+\.\d+\.\*"]}[name]:
+        assert re.search(pattern, text, re.M), pattern
+    assert f"version = {{{lora_np.__version__}}}" in TEXT
+
+
+if __name__ == "__main__":
+    README.write_text(counted(TEXT), encoding="utf-8", newline="\n")
