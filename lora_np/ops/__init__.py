@@ -7,7 +7,7 @@ operand. The tape prints those formulas and the tests evaluate them, so they can
 elementwise.py   add sub mul div neg pow exp log sqrt tanh relu gelu silu where
 arrays.py        matmul sum mean max reshape transpose getitem concatenate
 layers.py        linear embedding layer_norm rms_norm swiglu dropout
-rotary.py        rotary
+positions.py     rotary
 softmax.py       softmax log_softmax cross_entropy linear_cross_entropy
 attention.py     causal_attention (blocks.py: the same for long sequences)
 """
@@ -16,7 +16,7 @@ from .arrays import concatenate, getitem, matmul, max, mean, reshape, sum, trans
 from .attention import causal_attention
 from .elementwise import add, div, exp, gelu, log, mul, neg, pow, relu, silu, sqrt, sub, tanh, where
 from .layers import dropout, embedding, layer_norm, linear, rms_norm, swiglu
-from .rotary import rotary
+from .positions import rotary
 from .softmax import cross_entropy, linear_cross_entropy, log_softmax, softmax
 
 __all__ = ["add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "tanh", "relu", "gelu", "silu", "where",

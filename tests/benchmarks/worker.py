@@ -27,15 +27,15 @@ def installed(contender):
     return find_spec(PACKAGES[contender]) is not None
 
 
-class Worker:
-    """A process that holds one contender's model. keep: let its C library keep freed memory, as lora_np does."""
+class Process:
+    """A Python process of its own that runs a module and answers commands; the first ones set it up."""
 
-    def __init__(self, contender, size, mode, threads=1, keep=False, dtype="float32"):
+    def __init__(self, module, threads, *setup):
         threads = {f"{name}_NUM_THREADS": str(threads) for name in ("OPENBLAS", "OMP", "MKL")}
-        self.process = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.worker"], cwd=ROOT,
-                                        env=os.environ | threads, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.name = f"{contender} {mode} {size}"
-        self.version = self.ask(contender, size, mode, keep, dtype)
+        self.process = subprocess.Popen([sys.executable, "-m", module], cwd=ROOT, env=os.environ | threads,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.name = " ".join(map(str, setup))
+        self.version = self.ask(*setup)
 
     def ask(self, *command):
         pickle.dump(command, self.process.stdin)
@@ -54,70 +54,88 @@ class Worker:
         self.process.stdout.close()
 
 
+class Worker(Process):
+    """A process that holds one contender's model. keep: let its C library keep freed memory, as lora_np does."""
+
+    def __init__(self, contender, size, mode, threads=1, keep=False, dtype="float32"):
+        super().__init__("tests.benchmarks.worker", threads, contender, size, mode, keep, dtype)
+
+
+def serve(commands):
+    """The other end of a Process: commands(…) takes what set it up and has a version; its methods answer the rest."""
+    asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not end up among the answers
+    commands = commands(*pickle.load(asked))
+    answer = commands.version
+    while True:
+        pickle.dump(answer, answers)
+        answers.flush()
+        try:
+            name, *arguments = pickle.load(asked)
+        except EOFError:
+            return
+        answer = getattr(commands, name)(*arguments)
+
+
 def resident():
     """Bytes of this process that lie in memory; 0 where /proc does not tell."""
     status = Path("/proc/self/statm")
     return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if status.exists() else 0
 
 
-def main():
-    commands, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not end up among the answers
+class Commands:
+    """What a worker for one contender does when it is asked."""
 
-    def answer(value):
-        pickle.dump(value, answers)
-        answers.flush()
+    def __init__(self, name, size, mode, keep, dtype):
+        if keep:
+            import_module("lora_np.support.memory").keep_freed_memory()
+        module, work = import_module(f"tests.benchmarks.contenders.{name}"), import_module("tests.benchmarks.work")
+        if name == "pytorch":
+            module.torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        size = work.SIZES[size] if isinstance(size, str) else work.Size(*size)
+        self.batches = work.batches(size)
+        self.build = lambda: module.Contender(size, work.weights(size, mode, dtype), mode)
+        self.contender, self.version = self.build(), module.VERSION
 
-    name, size, mode, keep, dtype = pickle.load(commands)
-    if keep:
-        import_module("lora_np.support.memory").keep_freed_memory()
-    module, work = import_module(f"tests.benchmarks.contenders.{name}"), import_module("tests.benchmarks.work")
-    if name == "pytorch":
-        module.torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    size = work.SIZES[size] if isinstance(size, str) else work.Size(*size)
-    batches = work.batches(size)
+    def gradients(self):
+        return self.contender.loss_and_gradients(*self.batches[0])
 
-    def build():
-        return module.Contender(size, work.weights(size, mode, dtype), mode)
+    def losses(self, steps):
+        """Over the first steps of a new model."""
+        new = self.build()
+        return [new.step(x, y).item() for x, y in self.batches[:steps]]
 
-    contender = build()
-    answer(module.VERSION)
-    while True:
-        try:
-            command, *arguments = pickle.load(commands)
-        except EOFError:
-            return
-        if command == "gradients":
-            answer(contender.loss_and_gradients(*batches[0]))
-        elif command == "losses":  # over the first steps of a new model
-            new = build()
-            answer([new.step(x, y).item() for x, y in batches[:arguments[0]]])
-        elif command == "time":
-            for x, y in batches[:max(1, arguments[0] // 8)]:  # the other process had the caches: fill them again
-                contender.step(x, y)
-            begin = time.perf_counter()
-            for i in range(arguments[0]):
-                contender.step(*batches[i % len(batches)])
-            answer(time.perf_counter() - begin)
-        elif command == "steady":  # bytes held after 500 steps and after more; no cycle collector helps
-            gc.disable()
-            tracemalloc.start()
-            held = []
-            for steps in (500, arguments[0] - 500):
-                for i in range(steps):
-                    contender.step(*batches[i % len(batches)])
-                held.append((tracemalloc.get_traced_memory()[0], resident()))
-            answer(held)
-        elif command == "peak":  # bytes held at most in a step: weights, optimizer, activations, gradients
-            contender = None
-            tracemalloc.start()
-            contender = build()
-            tracemalloc.reset_peak()  # what building took for a moment is not training
-            for x, y in batches[:4]:
-                contender.step(x, y)
-            answer(tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
+    def time(self, steps):
+        for x, y in self.batches[:max(1, steps // 8)]:  # the other process had the caches: fill them again
+            self.contender.step(x, y)
+        begin = time.perf_counter()
+        for i in range(steps):
+            self.contender.step(*self.batches[i % len(self.batches)])
+        return time.perf_counter() - begin
+
+    def steady(self, steps):
+        """Bytes held after 500 steps and after more; no cycle collector helps."""
+        gc.disable()
+        tracemalloc.start()
+        held = []
+        for n in (500, steps - 500):
+            for i in range(n):
+                self.contender.step(*self.batches[i % len(self.batches)])
+            held.append((tracemalloc.get_traced_memory()[0], resident()))
+        return held
+
+    def peak(self):
+        """Bytes held at most in a step: weights, optimizer, activations, gradients."""
+        self.contender = None
+        tracemalloc.start()
+        self.contender = self.build()
+        tracemalloc.reset_peak()  # what building took for a moment is not training
+        for x, y in self.batches[:4]:
+            self.contender.step(x, y)
+        held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return held
 
 
 if __name__ == "__main__":
-    main()
+    serve(Commands)
