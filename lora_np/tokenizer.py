@@ -25,6 +25,7 @@ PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 CHARACTER = {byte: chr(byte) for byte in PRINTABLE}
 CHARACTER |= {byte: chr(256 + i) for i, byte in enumerate(sorted({*range(256)} - {*PRINTABLE}))}
 BYTE = {character: byte for byte, character in CHARACTER.items()}
+CONTROL = ("<|im_start|>", "<|im_end|>")  # of ChatML: special tokens even where a file calls them merely added
 
 
 class CharTokenizer:
@@ -79,9 +80,8 @@ class BPETokenizer:
     that are always one token. normalize: the form of Unicode that a text is brought to, such as "NFC". ignore_merges:
     a piece that is in the vocabulary stays whole. unknown: the token for a byte that has none; by default such a byte
     is left out, as the tokenizers library does (SmolLM2 has none for some control characters). bos_id, pad_id, eos_ids
-    (each ends a text; the first is the one to write): where there are such tokens. prefix, suffix: the ids that
-    add_special_tokens puts around a text. files: {name: bytes}, what it was read from.
-    Raises ValueError for tables that do not fit together.
+    (each ends a text; the first is the one to write): where there are any. prefix, suffix: what add_special_tokens puts
+    around a text. files: {name: bytes} that it was read from. Raises ValueError for tables that do not fit together.
     """
 
     kind = "bpe"
@@ -93,13 +93,16 @@ class BPETokenizer:
         self.split, self.normalize, self.ignore_merges, self.unknown = split, normalize, ignore_merges, unknown
         self.bos_id, self.eos_ids, self.pad_id = bos_id, tuple(eos_ids), pad_id
         self.prefix, self.suffix, self.chat_template = tuple(prefix), tuple(suffix), chat_template
+        control = {bos_id, pad_id, *eos_ids, *prefix, *suffix}
+        for token in [t for t, i in self.added.items() if i in control or t in CONTROL]:
+            self.special[token] = self.added.pop(token)
         whole = {**self.added, **self.special}
         self.vocab = {part: i for part, i in vocab.items() if part not in whole}
         self.ids = {**self.vocab, **whole}
         self._tokens = {i: token for token, i in self.ids.items()}
-        _check_tables(self, vocab)
+        _check_tables(self, vocab, control - {None})
         self.ranks = _ranks(merges, self.ids, self.special)
-        self._size, self._cache = 1 + max(self._tokens), {}
+        self._size, self._cache = 1 + max(self._tokens, default=-1), {}
 
     @property
     def eos_id(self):
@@ -179,10 +182,8 @@ class BPETokenizer:
 
 
 def check_tokenizer(model, tokenizer):
-    """Raise ValueError where a tokenizer, or ids that one made, cannot be meant for a model.
-
-    That is: there are more ids than the model has, or the model came with a tokenizer of another kind.
-    """
+    """Raise ValueError where a tokenizer, or ids that one made, cannot be meant for a model: there are more ids than
+    the model has, or it came with a tokenizer of another kind."""
     own = getattr(model, "tokenizer", None)
     if isinstance(tokenizer, (CharTokenizer, BPETokenizer)):
         kind, n, what = tokenizer.kind, len(tokenizer), f"the {type(tokenizer).__name__}"
@@ -220,22 +221,21 @@ def _ranks(merges, ids, special):
     return {pair: rank for pair, rank in ranks.items() if pair[0] + pair[1] not in special} if special else ranks
 
 
-def _check_tables(tokenizer, vocab):
-    """Raise ValueError for what is not a byte-level vocabulary, with one id for each token."""
-    ids, tokens, split = tokenizer.ids, tokenizer._tokens, tokenizer.split
-    named = [tokenizer.bos_id, tokenizer.pad_id, *tokenizer.eos_ids, *tokenizer.prefix, *tokenizer.suffix]
-    for token, i in ids.items():
+def _check_tables(tokenizer, vocab, control):
+    """Raise ValueError for what is not a byte-level vocabulary with one id for each token."""
+    tokens, split = tokenizer._tokens, tokenizer.split
+    for token, i in tokenizer.ids.items():
         if not isinstance(token, str) or not token or not isinstance(i, (int, np.integer)) or i < 0:
             raise ValueError(f"BPETokenizer: a token must be a text with an id from 0, got {token!r} with {i!r}")
         if tokens[i] != token or vocab.get(token, i) != i:
             raise ValueError(f"BPETokenizer: {token!r} has the id {i}, but so has {tokens[i]!r}, or it has another")
-    if not ids or (strange := sorted(set().union(*tokenizer.vocab) - BYTE.keys())):
-        raise ValueError("BPETokenizer: " + (f"{strange[0]!r} in the vocabulary stands for no byte; it is BPE without"
-                                             " ByteLevel, as Llama 2's" if ids else "the vocabulary is empty"))
+    if strange := sorted(set().union(*tokenizer.vocab) - BYTE.keys()):
+        raise ValueError(f"BPETokenizer: {strange[0]!r} in the vocabulary stands for no byte; is this BPE without "
+                         "ByteLevel, as of Llama 2?")
+    if absent := control - tokens.keys():
+        raise ValueError(f"BPETokenizer: {min(absent)} is to begin, end or fill a text, but no token has this id")
     if isinstance(split, str) and split not in SPLITS:
         raise ValueError(f"BPETokenizer: split must be one of {', '.join(SPLITS)}, or patterns; got {split!r}")
-    if absent := [i for i in named if i is not None and i not in tokens]:
-        raise ValueError(f"BPETokenizer: no token has the id {absent[0]!r}, which is to begin, end or fill a text")
 
 
 def _check_text(text):
@@ -243,8 +243,7 @@ def _check_text(text):
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"encode: {text[error.start]!r} at position {error.start} is half of a surrogate pair, and no "
-                         "character") from None
+        raise ValueError(f"encode: {text[error.start]!r} at position {error.start} is half a surrogate pair") from None
 
 
 def _checked_ids(ids, n, tokens=None):
