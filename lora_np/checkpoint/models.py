@@ -1,5 +1,5 @@
-"""Base models and tokenizers on disk, in the layout of Transformers (OPT): they open there as they are, and
-theirs open here. Nothing is unpickled, and everything is checked before it is used. Adapters: see peft.py."""
+"""Base models on disk, in the layout of Transformers (OPT): they open there as they are, and theirs open here.
+Nothing is unpickled, and everything is checked before it is used. Tokenizers: see tokenizers.py; adapters: peft.py."""
 
 import os
 from dataclasses import replace
@@ -13,6 +13,7 @@ from ..tokenizer import CharTokenizer
 from ..transformer import GPT, GPTConfig
 from . import safetensors
 from .atomic import atomic_write, check_shapes, read_json, write_json
+from .tokenizers import save_tokenizer
 
 DECODER = "model.decoder."  # what Transformers puts before our names of parameters
 OPT_POSITION_OFFSET = 2  # rows of OPT's position table before that of position 0
@@ -50,9 +51,8 @@ def save_model(model, folder, tokenizer=None):
         safetensors.write(create("model.safetensors"), arrays)
         write_json(create("config.json"), config)
         if tokenizer is not None:
-            write_json(create("tokenizer.json"), _tokenizer_json(tokenizer))
-            write_json(create("tokenizer_config.json"), {"tokenizer_class": "PreTrainedTokenizerFast",
-                                                          "clean_up_tokenization_spaces": False})
+            for name, value in save_tokenizer(tokenizer).items():
+                write_json(create(name), value)
 
 
 def load_model(folder, dtype=None):
@@ -134,25 +134,3 @@ def _sizes(arrays):
     return {"vocab_size": len(tokens), "hidden_size": tokens.shape[1], "ffn_dim": len(fc1),
             "max_position_embeddings": len(positions) - OPT_POSITION_OFFSET,
             "num_hidden_layers": sum(name.endswith(".fc1.weight") for name in arrays)}
-
-
-def load_tokenizer(folder):
-    """The CharTokenizer that save_model wrote into a folder."""
-    expect("load_tokenizer", folder, (str, os.PathLike))
-    path = Path(folder) / "tokenizer.json"
-    given = read_json(path).get("model")
-    vocab = given.get("vocab") if isinstance(given, dict) and given.get("type") == "WordLevel" else None
-    alphabet = list(vocab) if isinstance(vocab, dict) else []
-    if not alphabet or any(len(c) != 1 for c in alphabet) or list(vocab.values()) != list(range(len(alphabet))):
-        raise ValueError(f"{path}: not a tokenizer of single characters; use Transformers' AutoTokenizer for its ids")
-    return CharTokenizer("".join(alphabet))
-
-
-def _tokenizer_json(tokenizer):
-    """A CharTokenizer in the words of the tokenizers library: split into characters, look each up."""
-    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
-            "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated",
-                              "invert": False},
-            "post_processor": None, "decoder": {"type": "Fuse"},
-            "model": {"type": "WordLevel", "vocab": {c: i for i, c in enumerate(tokenizer.alphabet)},
-                      "unk_token": "?"}}
