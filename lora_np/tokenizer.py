@@ -1,14 +1,38 @@
-"""Text to ids and back, one character a token."""
+"""Text to ids and back: one character a token, or byte-level byte-pair encoding (BPE)."""
+
+import codecs
+import re
+import unicodedata
+from functools import lru_cache
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
 
 import numpy as np
 
 from .support.checks import as_array, expect
+from .support.patterns import compile_pattern
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))  # 96 characters: newline and printable ASCII
+
+# The patterns that cut a text into pieces, one after the other, before BPE merges the bytes of each.
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+SPLITS = {"gpt2": (GPT2,), "smollm": (r"\p{N}", GPT2), "llama3": (LLAMA3,), "qwen2": (LLAMA3.replace("{1,3}", ""),)}
+
+# One printable character for each byte: those of Latin-1 that print stand for themselves, 256, 257, ... for the others.
+PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
+CHARACTER = {byte: chr(byte) for byte in PRINTABLE}
+CHARACTER |= {byte: chr(256 + i) for i, byte in enumerate(sorted({*range(256)} - {*PRINTABLE}))}
+BYTE = {character: byte for byte, character in CHARACTER.items()}
 
 
 class CharTokenizer:
     """One token for each character of an alphabet; the id of a character is its place there."""
+
+    kind = "char"
+    special, eos_ids, prefix, suffix, files = {}, (), (), (), {}  # it has no special tokens
+    bos_id = eos_id = pad_id = chat_template = None
 
     def __init__(self, alphabet=ALPHABET):
         expect("CharTokenizer", alphabet, str, '; the characters go into one text, as in CharTokenizer("abc")')
@@ -22,7 +46,7 @@ class CharTokenizer:
     def __len__(self):
         return len(self.alphabet)
 
-    def encode(self, text):
+    def encode(self, text, special=True, add_special_tokens=False):
         """The ids of a text: integers (len(text),). Raises ValueError for a character outside the alphabet."""
         expect("encode", text, str)
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -31,13 +55,205 @@ class CharTokenizer:
         if len(wrong):
             raise ValueError(f"encode: character {text[wrong[0]]!r} at position {wrong[0]} is not one of the "
                              f"{len(self)} of this tokenizer; use data.clean(text), or an alphabet of your own")
+        return _noted("char", ids)
+
+    def decode(self, ids, skip_special=False):
+        """The text of integers (n,). Raises IndexError for an id outside the alphabet."""
+        return "".join(self.alphabet[i] for i in _checked_ids(ids, len(self)))
+
+    def decode_stream(self, ids, skip_special=False):
+        """Yield the text of ids as they come."""
+        return map(self.decode, ([i] for i in ids))
+
+
+class BPETokenizer:
+    """Byte-level BPE, the tokenizer of GPT-2, OPT, SmolLM2, Qwen2 and Llama 3.
+
+    Patterns cut a text into pieces. The bytes of a piece are its first parts; then, of all neighbours, the two that
+    stand first in the list of merges are joined to one part, until no neighbours are in the list. Each part has an id.
+    So any text can be written, and decode gives it back byte for byte.
+    Source: Sennrich, Haddow & Birch 2016, section 3.2; on bytes: Radford et al. 2019, section 2.2.
+
+    vocab: {part: id}. merges: "left right" or (left, right), the first to be joined first. split: one of SPLITS, or
+    patterns. special: {text: id} of control tokens, which encode reads as such or not, by choice; added: of other texts
+    that are always one token. normalize: the form of Unicode that a text is brought to, such as "NFC". ignore_merges:
+    a piece that is in the vocabulary stays whole. unknown: the token for a byte that has none; by default such a byte
+    is left out, as the tokenizers library does (SmolLM2 has none for some control characters). bos_id, pad_id, eos_ids
+    (each ends a text; the first is the one to write): where there are such tokens. prefix, suffix: the ids that
+    add_special_tokens puts around a text. files: {name: bytes}, what it was read from.
+    Raises ValueError for tables that do not fit together.
+    """
+
+    kind = "bpe"
+
+    def __init__(self, vocab, merges, split="gpt2", special=(), added=(), normalize=None, ignore_merges=False,
+                 unknown=None, bos_id=None, eos_ids=(), pad_id=None, prefix=(), suffix=(), chat_template=None,
+                 files=()):
+        self.special, self.added, self.files = dict(special), dict(added), dict(files)
+        self.split, self.normalize, self.ignore_merges, self.unknown = split, normalize, ignore_merges, unknown
+        self.bos_id, self.eos_ids, self.pad_id = bos_id, tuple(eos_ids), pad_id
+        self.prefix, self.suffix, self.chat_template = tuple(prefix), tuple(suffix), chat_template
+        whole = {**self.added, **self.special}
+        self.vocab = {part: i for part, i in vocab.items() if part not in whole}
+        self.ids = {**self.vocab, **whole}
+        self._tokens = {i: token for token, i in self.ids.items()}
+        _check_tables(self, vocab)
+        self.ranks = _ranks(merges, self.ids, self.special)
+        self._size, self._cache = 1 + max(self._tokens), {}
+
+    @property
+    def eos_id(self):
+        return self.eos_ids[0] if self.eos_ids else None
+
+    def __len__(self):
+        return self._size
+
+    def encode(self, text, special=True, add_special_tokens=False):
+        """The ids of a text, integers (n,). special: whether control tokens in it are read as such, or as text."""
+        _check_text(text)
+        whole = {**self.added, **self.special} if special else self.added
+        ids = []
+        for part in _any_of(tuple(whole)).split(text):
+            if part in whole:
+                ids.append(whole[part])
+                continue
+            for piece in self._pieces(part):
+                ids += self._cache.get(piece) or self._piece_ids(piece)
+        return _noted("bpe", [*self.prefix, *ids, *self.suffix] if add_special_tokens else ids)
+
+    def _pieces(self, text):
+        pieces = [unicodedata.normalize(self.normalize, text) if self.normalize else text]
+        for pattern in map(compile_pattern, SPLITS[self.split] if isinstance(self.split, str) else self.split):
+            pieces = [part for piece in pieces for part in pattern.split(piece) if part]
+        return pieces
+
+    def _piece_ids(self, piece):
+        word = "".join([CHARACTER[byte] for byte in piece.encode()])
+        if self.ignore_merges and word in self.vocab:
+            ids = [self.vocab[word]]
+        else:
+            parts = (character if character in self.ids else self.unknown for character in word)
+            ids = [self.ids[part] for part in self._merged([part for part in parts if part is not None])]
+        if len(self._cache) < 100_000:
+            self._cache[piece] = ids
         return ids
 
-    def decode(self, ids):
-        """The text of integers (n,). Raises IndexError for an id outside the alphabet."""
-        ids = as_array("decode", ids, copy=None).ravel()
-        if ids.size and ids.dtype.kind not in "iu":
-            raise TypeError(f"decode: expected integers, got {ids.dtype}")
-        if ids.size and not 0 <= ids.min() <= ids.max() < len(self):
-            raise IndexError(f"decode: ids must be in 0 .. {len(self) - 1}, got {ids.min()} to {ids.max()}")
-        return "".join(self.alphabet[i] for i in ids)
+    def _merged(self, parts):
+        """Join the neighbours of the lowest rank, the leftmost of several; a heap makes it O(n log n) for n parts."""
+        before, after = list(range(-1, len(parts) - 1)), list(range(1, len(parts) + 1))
+        heap = [(self.ranks[pair], i, pair) for i, pair in enumerate(pairwise(parts)) if pair in self.ranks]
+        heapify(heap)
+        while heap:
+            _, i, (left, right) = heappop(heap)
+            j = after[i]
+            if parts[i] != left or j == len(parts) or parts[j] != right:
+                continue  # one of the two has been joined to another part
+            parts[i], parts[j], after[i] = left + right, None, after[j]
+            if after[i] < len(parts):
+                before[after[i]] = i
+            for a, b in ((before[i], i), (i, after[i])):
+                if a >= 0 and b < len(parts) and (pair := (parts[a], parts[b])) in self.ranks:
+                    heappush(heap, (self.ranks[pair], a, pair))
+        return [part for part in parts if part]
+
+    def decode(self, ids, skip_special=False):
+        """The text of integers (n,), U+FFFD for bytes that are none. Raises IndexError for an id without a token."""
+        return self.decode_bytes(ids, skip_special).decode(errors="replace")
+
+    def token(self, i):
+        """The text of one token, bytes as printable characters."""
+        return self._tokens[i]
+
+    def decode_bytes(self, ids, skip_special=False):
+        """The bytes of integers (n,), those of special tokens included unless they are to be skipped."""
+        tokens = [self._tokens[i] for i in _checked_ids(ids, len(self), self._tokens)]
+        return b"".join([bytes([BYTE[c] for c in token]) if token in self.vocab else token.encode()
+                         for token in tokens if not (skip_special and token in self.special)])
+
+    def decode_stream(self, ids, skip_special=False):
+        """Yield the text of ids as they come; the bytes of a character are held back until it is whole."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for i in ids:
+            yield decoder.decode(self.decode_bytes([i], skip_special))
+        yield decoder.decode(b"", final=True)
+
+
+def check_tokenizer(model, tokenizer):
+    """Raise ValueError where a tokenizer, or ids that one made, cannot be meant for a model.
+
+    That is: there are more ids than the model has, or the model came with a tokenizer of another kind.
+    """
+    own = getattr(model, "tokenizer", None)
+    if isinstance(tokenizer, (CharTokenizer, BPETokenizer)):
+        kind, n, what = tokenizer.kind, len(tokenizer), f"the {type(tokenizer).__name__}"
+    else:
+        ids = as_array("check_tokenizer", tokenizer, copy=None)
+        kind, n, what = (ids.dtype.metadata or {}).get("tokenizer"), 1 + int(ids.max(initial=-1)), "the data"
+    if own and kind and kind != own:
+        raise ValueError(f"{what}: ids of the kind {kind}, but this model came with a tokenizer of its own, of the "
+                         f"kind {own}; load_tokenizer reads it from where the model is")
+    if n > model.config.vocab_size:
+        raise ValueError(f"{what}: ids go up to {n - 1}, but this model has {model.config.vocab_size}, from 0; use the "
+                         "tokenizer that it was trained with")
+
+
+def _noted(kind, ids):
+    """Ids as an array whose dtype notes the kind of their tokenizer; slices and copies keep it for check_tokenizer."""
+    return np.array(ids, np.int64).view(np.dtype(np.int64, metadata={"tokenizer": kind}))
+
+
+@lru_cache(16)
+def _any_of(texts):
+    """A pattern that finds each of the texts, of several at one place the longest."""
+    return re.compile(f"({'|'.join(map(re.escape, sorted(texts, key=len, reverse=True)))})" if texts else "(?!)")
+
+
+def _ranks(merges, ids, special):
+    """{(left, right): rank}, without those that would write a control token."""
+    ranks = {}
+    for rank, merge in enumerate(merges):
+        pair = tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
+        if len(pair) != 2 or pair[0] not in ids or pair[1] not in ids or pair[0] + pair[1] not in ids:
+            raise ValueError(f"BPETokenizer: merge {rank} is {merge!r}; it should be two parts of the vocabulary that "
+                             "make a third")
+        ranks[pair] = rank
+    return {pair: rank for pair, rank in ranks.items() if pair[0] + pair[1] not in special} if special else ranks
+
+
+def _check_tables(tokenizer, vocab):
+    """Raise ValueError for what is not a byte-level vocabulary, with one id for each token."""
+    ids, tokens, split = tokenizer.ids, tokenizer._tokens, tokenizer.split
+    named = [tokenizer.bos_id, tokenizer.pad_id, *tokenizer.eos_ids, *tokenizer.prefix, *tokenizer.suffix]
+    for token, i in ids.items():
+        if not isinstance(token, str) or not token or not isinstance(i, (int, np.integer)) or i < 0:
+            raise ValueError(f"BPETokenizer: a token must be a text with an id from 0, got {token!r} with {i!r}")
+        if tokens[i] != token or vocab.get(token, i) != i:
+            raise ValueError(f"BPETokenizer: {token!r} has the id {i}, but so has {tokens[i]!r}, or it has another")
+    if not ids or (strange := sorted(set().union(*tokenizer.vocab) - BYTE.keys())):
+        raise ValueError("BPETokenizer: " + (f"{strange[0]!r} in the vocabulary stands for no byte; it is BPE without"
+                                             " ByteLevel, as Llama 2's" if ids else "the vocabulary is empty"))
+    if isinstance(split, str) and split not in SPLITS:
+        raise ValueError(f"BPETokenizer: split must be one of {', '.join(SPLITS)}, or patterns; got {split!r}")
+    if absent := [i for i in named if i is not None and i not in tokens]:
+        raise ValueError(f"BPETokenizer: no token has the id {absent[0]!r}, which is to begin, end or fill a text")
+
+
+def _check_text(text):
+    expect("encode", text, str)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"encode: {text[error.start]!r} at position {error.start} is half of a surrogate pair, and no "
+                         "character") from None
+
+
+def _checked_ids(ids, n, tokens=None):
+    """Ids as a list. Raises TypeError for other than integers, IndexError for ids that no token has."""
+    ids = as_array("decode", ids, copy=None).ravel()
+    if ids.size and ids.dtype.kind not in "iu":
+        raise TypeError(f"decode: expected integers, got {ids.dtype}")
+    if ids.size and not 0 <= ids.min() <= ids.max() < n:
+        raise IndexError(f"decode: ids must be in 0 .. {n - 1}, got {ids.min()} to {ids.max()}")
+    if tokens and (absent := [i for i in ids.tolist() if i not in tokens]):
+        raise IndexError(f"decode: no token has the id {absent[0]}")
+    return ids.tolist()

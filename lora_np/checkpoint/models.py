@@ -51,8 +51,8 @@ def save_model(model, folder, tokenizer=None):
         safetensors.write(create("model.safetensors"), arrays)
         write_json(create("config.json"), config)
         if tokenizer is not None:
-            for name, value in save_tokenizer(tokenizer).items():
-                write_json(create(name), value)
+            for name, content in save_tokenizer(tokenizer).items():
+                create(name).write(content)
 
 
 def load_model(folder, dtype=None):

@@ -1,37 +1,146 @@
-"""Tokenizers on disk, in the tokenizers library's tokenizer.json, which Transformers' AutoTokenizer opens."""
+"""Tokenizers on disk: in a folder as Transformers has them, and in the metadata of a GGUF file."""
 
+import json
 import os
 from pathlib import Path
 
 from ..support.checks import expect
-from ..tokenizer import CharTokenizer
+from ..tokenizer import BPETokenizer, CharTokenizer
+from . import tokenizer_json
 from .atomic import read_json
+from .tokenizer_json import text_of
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+                   "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja")
+NAMED = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
+KINDS = {"gpt-2": {}, "smollm": {"split": "smollm"}, "qwen2": {"split": "qwen2", "normalize": "NFC"},
+         "llama-bpe": {"split": "llama3", "ignore_merges": True}}  # under the names that GGUF gives them
+CLASSES = {"GPT2Tokenizer": "gpt-2", "Qwen2Tokenizer": "qwen2"}  # those with vocab.json and merges.txt that are built
+UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5  # GGUF's types of tokens other than plain parts
 
 
-def load_tokenizer(folder):
-    """The CharTokenizer that save_model wrote into a folder."""
-    expect("load_tokenizer", folder, (str, os.PathLike))
-    path = Path(folder) / "tokenizer.json"
-    given = read_json(path).get("model")
-    vocab = given.get("vocab") if isinstance(given, dict) and given.get("type") == "WordLevel" else None
-    alphabet = list(vocab) if isinstance(vocab, dict) else []
-    if not alphabet or any(len(c) != 1 for c in alphabet) or list(vocab.values()) != list(range(len(alphabet))):
-        raise ValueError(f"{path}: not a tokenizer of single characters; use Transformers' AutoTokenizer for its ids")
-    return CharTokenizer("".join(alphabet))
+def load_tokenizer(path):
+    """The tokenizer of a folder: CharTokenizer, or BPETokenizer from tokenizer.json or vocab.json and merges.txt.
+
+    eos_ids are those that config.json, generation_config.json and the tokenizer's own files name, in this order.
+    Raises ValueError that names what is not built, FileNotFoundError where there is no tokenizer.
+    """
+    expect("load_tokenizer", path, (str, os.PathLike))
+    folder, kind = Path(path), tokenizer_kind(path)
+    main = folder / ("vocab.json" if kind == "bpe" and not (folder / "tokenizer.json").exists() else "tokenizer.json")
+    if kind not in (None, "char", "bpe"):
+        raise ValueError(f"{main}: a tokenizer of the kind {kind}: not a tokenizer of single characters, and not "
+                         "byte-level BPE; make ids elsewhere, such as with Transformers' AutoTokenizer")
+    given = read_json(main)
+    if kind == "char":
+        return CharTokenizer("".join(given["model"]["vocab"]))
+    try:
+        settings = _settings(folder)
+        tables = _plain_files(given, folder, settings) if main.name == "vocab.json" else tokenizer_json.arguments(given)
+        files = {name: (folder / name).read_bytes() for name in TOKENIZER_FILES if (folder / name).is_file()}
+        return BPETokenizer(**_with_special_tokens(tables, settings, _ends(folder)), files=files)
+    except ValueError as error:
+        raise ValueError(f"{main}: {error}") from None
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{main}: not as the tokenizers library writes it; {error!r}") from None
+
+
+def tokenizer_kind(path):
+    """The kind of tokenizer that a folder holds: "char", "bpe", the name of one that is not built, or None."""
+    folder = Path(path)
+    if (folder / "tokenizer.json").exists():
+        return tokenizer_json.kind(read_json(folder / "tokenizer.json"))
+    if (folder / "vocab.json").exists():
+        return "bpe"
+    return "SentencePiece" if (folder / "tokenizer.model").exists() else None
 
 
 def save_tokenizer(tokenizer):
-    """{file name: its JSON value} of a tokenizer, from which AutoTokenizer gives the same ids."""
-    return {"tokenizer.json": _characters_json(tokenizer),
-            "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast",
-                                      "clean_up_tokenization_spaces": False}}
+    """{file name: bytes} from which Transformers' AutoTokenizer gives the same ids: the files that a tokenizer was
+    read from, or else tokenizer.json and tokenizer_config.json."""
+    if tokenizer.files:
+        return dict(tokenizer.files)
+    named = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id, "pad_token": tokenizer.pad_id}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
+                **{name: tokenizer.token(i) for name, i in named.items() if i is not None}}
+    if tokenizer.chat_template is not None:
+        settings["chat_template"] = tokenizer.chat_template
+    write = tokenizer_json.from_characters if tokenizer.kind == "char" else tokenizer_json.from_bytes
+    return {name: (json.dumps(value, indent=2) + "\n").encode()
+            for name, value in (("tokenizer.json", write(tokenizer)), ("tokenizer_config.json", settings))}
 
 
-def _characters_json(tokenizer):
-    """A CharTokenizer in the words of the tokenizers library: split into characters, look each up."""
-    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
-            "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated",
-                              "invert": False},
-            "post_processor": None, "decoder": {"type": "Fuse"},
-            "model": {"type": "WordLevel", "vocab": {c: i for i, c in enumerate(tokenizer.alphabet)},
-                      "unk_token": "?"}}
+def from_gguf(metadata):
+    """The BPETokenizer of a GGUF file, from its metadata {key: value}. Raises ValueError for other kinds, by name."""
+    given = {key.removeprefix("tokenizer.ggml."): value for key, value in metadata.items()}
+    if given.get("model") != "gpt2":
+        raise ValueError(f"tokenizer.ggml.model is {given.get('model')!r}; built is 'gpt2', byte-level BPE")
+    if given.get("pre") not in KINDS:
+        raise ValueError(f"tokenizer.ggml.pre is {given.get('pre')!r}; built are {', '.join(KINDS)}")
+    tokens, types = given.get("tokens", ()), given.get("token_type", ())
+    if len(tokens) != len(types) or len(set(tokens)) != len(tokens):
+        raise ValueError(f"tokenizer.ggml.tokens: {len(tokens)} tokens, {len(set(tokens))} different ones, and "
+                         f"{len(types)} types; expected as many of each")
+    special, added = ({t: i for i, t in enumerate(tokens) if types[i] in kinds}
+                      for kinds in ((UNKNOWN, CONTROL), (USER_DEFINED,)))
+    bos, eos, pad, *others = (given.get(f"{name}_token_id") for name in ("bos", "eos", "padding", "eot", "eom"))
+    starts = bos is not None and given.get("add_bos_token", given["pre"] == "llama-bpe")
+    ends = eos is not None and given.get("add_eos_token", False)
+    return BPETokenizer({t: i for i, t in enumerate(tokens) if types[i] != UNUSED}, given.get("merges", ()),
+                        special=special, added=added, bos_id=bos, pad_id=pad, prefix=[bos] * starts,
+                        suffix=[eos] * ends, eos_ids=dict.fromkeys(i for i in (eos, *others) if i is not None),
+                        chat_template=metadata.get("tokenizer.chat_template"), **KINDS[given["pre"]])
+
+
+def _settings(folder):
+    """tokenizer_config.json, with what stands in files of its own: names of special tokens, the chat template."""
+    settings = {**_optional(folder / "special_tokens_map.json"), **_optional(folder / "tokenizer_config.json")}
+    if isinstance(settings.get("chat_template"), list):  # several, by name
+        settings["chat_template"] = {t["name"]: t["template"] for t in settings["chat_template"]}.get("default")
+    if (folder / "chat_template.jinja").exists():
+        settings["chat_template"] = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    return settings
+
+
+def _plain_files(vocab, folder, settings):
+    """vocab.json, merges.txt and added_tokens.json as the arguments of BPETokenizer."""
+    name = settings.get("tokenizer_class", "GPT2Tokenizer").removesuffix("Fast")
+    if name not in CLASSES or settings.get("add_prefix_space"):
+        raise ValueError(f"{name} with add_prefix_space {settings.get('add_prefix_space', False)} is not built; "
+                         f"{' and '.join(CLASSES)} without it are")
+    if not {*NAMED} & {*settings}:
+        settings["eos_token"] = "<|endoftext|>"  # GPT2Tokenizer's own
+    lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+    return {"vocab": vocab, "merges": [line for line in lines if line and not line.startswith("#version")],
+            "special": {}, "added": _optional(folder / "added_tokens.json"), **KINDS[CLASSES[name]]}
+
+
+def _with_special_tokens(tables, settings, ends):
+    """The arguments of BPETokenizer, completed by what the settings say of special tokens."""
+    special, added = tables["special"], tables["added"]
+    ids = {**tables["vocab"], **added, **special}
+    for i, token in settings.get("added_tokens_decoder", {}).items():
+        text = text_of(token)
+        if text not in special and text not in added:
+            (special if token.get("special") else added)[text] = ids.setdefault(text, int(i))
+    named = {name: text_of(settings[name]) for name in NAMED if settings.get(name) is not None}
+    more = [*settings.get("additional_special_tokens", ()), *settings.get("extra_special_tokens", ())]
+    for text in [*named.values(), *map(text_of, more)]:
+        if text in ids:
+            special[text] = ids[text]
+            added.pop(text, None)
+    bos, eos, pad = (ids.get(named.get(name)) for name in ("bos_token", "eos_token", "pad_token"))
+    around = {"prefix": [bos] * (bos is not None and settings.get("add_bos_token", False)),
+              "suffix": [eos] * (eos is not None and settings.get("add_eos_token", False))}
+    return {**around, **tables, "bos_id": bos, "pad_id": pad, "chat_template": settings.get("chat_template"),
+            "eos_ids": dict.fromkeys(i for i in (*ends, eos) if i in {*ids.values()})}
+
+
+def _ends(folder):
+    """The ids that end a text by the model's own settings."""
+    found = [_optional(folder / name).get("eos_token_id") for name in ("config.json", "generation_config.json")]
+    return [i for ids in found for i in (ids if isinstance(ids, list) else [ids])]
+
+
+def _optional(path):
+    return read_json(path) if path.exists() else {}
