@@ -6,6 +6,10 @@ import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
+
+MAPPED = 1 << 26  # bytes from which on a file is not copied into memory
+
 
 @contextmanager
 def atomic_write(folder):
@@ -32,6 +36,16 @@ def atomic_write(folder):
             with suppress(OSError):  # on a full disk closing fails too, as there is still something to write
                 file.close()
             Path(file.name).unlink(missing_ok=True)
+
+
+def file_bytes(path):
+    """The bytes of a file as a read-only array: below 64 MB a copy in memory, so that the file may change or go;
+    of a larger one a window, which reads from the file as it is used, and which the file must outlive unchanged."""
+    if os.path.getsize(path) < MAPPED:
+        raw = np.fromfile(path, np.uint8)
+        raw.setflags(write=False)
+        return raw
+    return np.memmap(path, np.uint8, "r").view(np.ndarray)
 
 
 def write_json(file, value):
