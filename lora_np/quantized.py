@@ -47,16 +47,24 @@ class Packed(Tensor):
                 w += self.shift[some, None].astype(np.float32)
         return W.reshape(32 * n, d).T.astype(self.dtype, copy=False)
 
-    def rows(self, index):
+    def rows(self, index, dtype=None):
         """Some of the rows, packed, in arrays of their own."""
         return Packed(*(array if array is None else np.ascontiguousarray(array[..., index])
-                        for array in (self.codes, self.scale, self.shift)), self.zero, self.dtype)
+                        for array in (self.codes, self.scale, self.shift)), self.zero, dtype or self.dtype)
 
-    def parts(self):
-        """(rows, their numbers) of all of W, as many at a time as may lie unpacked."""
+    def parts(self, size):
+        """(rows, their numbers (…, k)) for all rows of W, about so many weights at a time."""
         d, k = self.shape
-        for rows in (slice(i, i + max(1, PART // k)) for i in range(0, d, max(1, PART // k))):
-            yield rows, self.rows(rows).data
+        step = max(1, size // k)
+        for some in (slice(i, i + step) for i in range(0, d, step)):
+            yield some, self.rows(some).data
+
+    def unpack(self, dtype):
+        """W as an ordinary array."""
+        W = np.empty(self.shape, dtype)
+        for rows, numbers in self.parts(CACHED):
+            W[rows] = numbers
+        return W
 
     bits = property(lambda self: 4 if self.codes.dtype == np.uint8 else 8)
     shape = property(lambda self: (self.codes.shape[2], 32 * len(self.codes)))
@@ -66,8 +74,8 @@ class Packed(Tensor):
     requires_grad = property(lambda self: False, lambda self, flag: self.replace_array(None) if flag else None)
 
     def replace_array(self, array):
-        raise RuntimeError(f"this weight is kept in {self.bits} bits, so it cannot be trained or replaced; adapt it with "
-                           "LoRA, or load the model without quantized=True")
+        raise RuntimeError(f"this weight is kept in {self.bits} bits and cannot be trained or replaced; adapt it with LoRA, "
+                           "or load the model without quantized=True")
 
     def __reduce__(self):
         return Packed, (self.codes, self.scale, self.shift, self.zero, self.dtype)
@@ -110,11 +118,11 @@ def product(x, weight):
         raise ValueError(f"linear: x {shape}, weight {(d, k)}: expected x (..., k) and weight (d, k) of equal k")
     X = x.data.reshape(-1, k)
     y = np.empty((len(X), d), np.result_type(X.dtype, weight.dtype))
-    for rows, W in weight.parts():
+    for rows, W in weight.parts(PART):
         np.matmul(X, W.T, out=y[:, rows])
 
     def to_x(g):
         g = g.reshape(-1, d)
-        return sum(g[:, rows] @ W for rows, W in weight.parts()).reshape(shape)
+        return sum(g[:, rows] @ W for rows, W in weight.parts(PART)).reshape(shape)
 
     return node("quantized_linear", y.reshape(*shape[:-1], d), (x, to_x))
