@@ -46,10 +46,11 @@ def load_tokenizer(path):
 
 
 def _of_gguf(path):
+    _, metadata = gguf.read(path)
     try:
-        return from_gguf(gguf.read(path)[1])
+        return from_gguf(metadata)
     except ValueError as error:
-        raise ValueError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+        raise ValueError(f"{path}: {error}") from None
 
 
 def tokenizer_kind(path):
