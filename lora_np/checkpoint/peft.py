@@ -4,33 +4,33 @@ What PEFT does not ask for, it does not read: beside the arrays, the file record
 trained on and with which settings, so that load_adapter notices when one of the three was exchanged.
 """
 
-import hashlib
 import json
 import os
 import re
 from pathlib import Path
 
-import numpy as np
-
 from ..config import LoraConfig, first_match
 from ..extras.adapters import adapters, add_adapter, disable_adapter
 from ..extras.variants import DoraLinear
 from ..lora import LoraLinear, lora_layers, targets
-from ..nn import Linear, Module
+from ..nn import Embedding, Linear, Module
 from ..support.checks import expect
 from . import safetensors
 from .atomic import atomic_write, check_shapes, read_json, write_json
-from .models import DECODER
+from .fingerprint import fingerprint, other_base
+from .models import full_name
 
-PREFIX = "base_model.model."  # and what PEFT puts before that
-KEY = re.compile(r"base_model\.model\.(?:model\.)?decoder\.(.+)\.(?:(lora_[AB])\.weight|(lora_magnitude_vector))")
+PREFIX = "base_model.model."  # what PEFT puts before Transformers' names
+KEY = re.compile(r"base_model\.model\.(?:model\.)?(?:decoder\.)?(.+)\.(?:(lora_[AB])\.weight|(lora_magnitude_vector))")
 SETTINGS = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "target_modules")
-READ = {*SETTINGS, "peft_type", "lora_dropout", "bias", "init_lora_weights", "layers_to_transform"}
-WITHOUT_EFFECT = {"task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "eva_config",
-                  "megatron_core", "qalora_group_size", "peft_version", "layers_pattern"}
-CHOICES = {"peft_type": ("LORA",), "bias": ("none", None), "layers_pattern": (None, "layers", ["layers"], [], ""),
+READ = {*SETTINGS, "lora_dropout", "layers_to_transform", "layers_pattern", "exclude_modules"}
+# On Linear layers without effect, or of use while A and B were made, or only beside another option that is refused.
+WITHOUT_EFFECT = {"task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_version",
+                  "megatron_core", "qalora_group_size", "fan_in_fan_out", "merge_weights", "eva_config", "corda_config",
+                  "lora_ga_config", "loftq_config", "runtime_config", "ensure_weight_tying"}
+CHOICES = {"peft_type": ("LORA",), "bias": ("none", None),
            "use_rslora": (True, False, None), "use_dora": (True, False, None),
-           "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva")}  # others change W0 as well
+           "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva", "mica")}  # others change W0 too
 
 
 def save_adapter(model, folder, name=None, base=None):
@@ -47,7 +47,7 @@ def save_adapter(model, folder, name=None, base=None):
     if kinds not in ({LoraLinear}, {DoraLinear}):
         raise ValueError(f"save_adapter: cannot save {' and '.join(k.__name__ for k in kinds)}; a PissaLinear model "
                          "first needs pissa_to_lora(model, name)")
-    arrays = {f"{PREFIX}{DECODER}{path}.{factor}" + ".weight" * factor.startswith(("lora_A", "lora_B")):
+    arrays = {f"{PREFIX}{full_name(model, path)}.{factor}" + ".weight" * factor.startswith(("lora_A", "lora_B")):
               getattr(layer, factor).data for path, layer in layers.items() for factor in layer.factors}
     settings = _settings(model, layers)
     config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", **settings, "bias": "none", "fan_in_fan_out": False,
@@ -69,25 +69,22 @@ def load_adapter(model, folder, name="default", check_base=True):
     expect("load_adapter", folder, (str, os.PathLike))
     folder = Path(folder)
     given, path = read_json(folder / "adapter_config.json"), folder / "adapter_model.safetensors"
-    if not path.exists() and (folder / "adapter_model.bin").exists():
-        raise ValueError(f"{folder}: has only adapter_model.bin, a pickle, which could run any code; load it in PEFT "
-                         "and save_pretrained it")
+    _check_present(folder, path)
     arrays, metadata = safetensors.read(path)
     if arrays and not any(key.startswith(PREFIX) for key in arrays):
         raise ValueError(f"{path}: no name begins with {PREFIX} as PEFT's do; the first is {next(iter(arrays))!r}")
     _check_options(folder, given, metadata)
-    config = _config(folder, given, _linear(model))
+    config = _config(folder, given, model)
     if check_base:
-        for key, value in fingerprint(model).items():
-            if metadata.get(key, value) != value:
-                base = given.get("base_model_name_or_path") or "not named there"
-                raise ValueError(f"{path}: made for another base ({base}): the {key.replace('_', ' ')} of this model "
-                                 "are not the ones it was trained on. Load that base, or pass check_base=False")
+        _check_base(path, given, metadata, model)
     kind = DoraLinear if given.get("use_dora") else LoraLinear
-    found, shapes = {}, {}
+    found, shapes, linear = {}, {}, set(_linear(model))
     for key, array in arrays.items():
         match = KEY.fullmatch(key)
-        found[f"{match[1]}.{match[2] or match[3]}" if match else key] = array
+        ours = f"{match[1]}.{match[2] or match[3]}" if match and match[1] in linear else key
+        if ours in found:
+            raise ValueError(f"{path}: {ours} is there under two names, of which {key} is one")
+        found[ours] = array
     with disable_adapter(model):
         chosen = targets(model, config)
     for at, linear in chosen.items():
@@ -103,18 +100,6 @@ def load_adapter(model, folder, name="default", check_base=True):
         for factor in kind.factors:
             getattr(layer, factor).data = found[f"{at}.{factor}"]
     return paths
-
-
-def fingerprint(model):
-    """Two short digests of the base, {"base_shapes": …, "base_weights": …}: they agree where its parameters' names
-    and shapes do, and where their numbers do, taken as float32."""
-    with disable_adapter(model):
-        state = model.state_dict()
-    weights = hashlib.sha256()
-    for array in state.values():
-        weights.update(np.ascontiguousarray(array, "<f4"))
-    shapes = hashlib.sha256(repr([(name, array.shape) for name, array in state.items()]).encode())
-    return {"base_shapes": shapes.hexdigest()[:16], "base_weights": weights.hexdigest()[:16]}
 
 
 def _settings(model, layers):
@@ -143,6 +128,61 @@ def _short(linear, chosen):
     return list(dict.fromkeys(path if last[path] in partly else last[path] for path in chosen))
 
 
+def _config(folder, given, model):
+    """The LoraConfig that does to the Linear layers of a model what PEFT's config says, by PEFT's rules."""
+    linear = _linear(model)
+    names = {path: full_name(model, path) for path in linear}
+    try:
+        chosen = [path for path in linear if _targeted(given, names[path])]
+        _check_targets(model, given, names, chosen)
+        ranks, alphas = ({path: first_match(given.get(pattern) or {}, names[path], given[plain]) for path in chosen}
+                         for pattern, plain in (("rank_pattern", "r"), ("alpha_pattern", "lora_alpha")))
+        return LoraConfig(r=given["r"], lora_alpha=given["lora_alpha"], target_modules=_short(linear, chosen),
+                          lora_dropout=given.get("lora_dropout") or 0.0, use_rslora=bool(given.get("use_rslora")),
+                          rank_pattern={path: r for path, r in ranks.items() if r != given["r"]},
+                          alpha_pattern={path: a for path, a in alphas.items() if a != given["lora_alpha"]})
+    except (ValueError, TypeError, AttributeError, re.error) as error:
+        raise ValueError(f"{folder / 'adapter_config.json'}: {error}") from None
+
+
+def _targeted(given, name):
+    """Whether PEFT adapts the module of this name: by a regular expression for all of it, or by names for its end, and
+    then only in the layers that layers_to_transform lists."""
+    wanted, only, pattern = given["target_modules"], given.get("layers_to_transform"), given.get("layers_pattern")
+    if isinstance(wanted, str):
+        return name != "lm_head" if wanted.lower() == "all-linear" else re.fullmatch(wanted, name) is not None
+    if only in (None, []) or name in wanted:
+        return _ends(name, wanted)
+    patterns = [pattern] if isinstance(pattern, str) and pattern else pattern or [r"[^.]*"]
+    layer = next(filter(None, (re.match(rf"(?:.*?\.)?{p}\.(\d+)\.", name) for p in patterns)), None)
+    return _ends(name, wanted) and layer is not None and int(layer[1]) in (only if isinstance(only, list) else [only])
+
+
+def _ends(name, endings):
+    return any(f".{name}".endswith(f".{ending}") for ending in endings)
+
+
+def _check_targets(model, given, names, chosen):
+    wanted, only, pattern = given["target_modules"], given.get("layers_to_transform"), given.get("layers_pattern")
+    if only not in (None, []) and isinstance(wanted, str):
+        raise ValueError("layers_to_transform goes with a list of names; target_modules is a regular expression")
+    if only in (None, []) and pattern not in (None, "", []):
+        raise ValueError(f"layers_pattern is {pattern!r}, but layers_to_transform, which it is for, is not given")
+    tables = [full_name(model, path) for path, m in model.named_modules() if isinstance(m, Embedding)]
+    for name in [*tables, "lm_head"]:
+        if name not in names.values() and str(wanted).lower() != "all-linear" and _targeted(given, name):
+            raise ValueError(f"target_modules {wanted!r} names {name}, which here is the embedding, or tied to it: an "
+                             "update of it is not built")
+    if not chosen:
+        raise ValueError(f"target_modules {wanted!r} names no Linear layer of this model"
+                         + f" in the layers {only!r} of layers_to_transform" * (only not in (None, [])))
+    excluded = given.get("exclude_modules") or []
+    for name in (names[path] for path in chosen):
+        if re.fullmatch(excluded, name) if isinstance(excluded, str) else _ends(name, excluded):
+            raise ValueError(f"exclude_modules is {excluded!r}, which takes out {name}, one of the target_modules; name "
+                             "only what is adapted")
+
+
 def _check_options(folder, given, metadata):
     """Refuse, by name, whatever would make the adapter compute something else than it does here."""
     where = folder / "adapter_config.json"
@@ -165,24 +205,20 @@ def _check_options(folder, given, metadata):
                              f"{value!r}: the two files do not belong together")
 
 
-def _config(folder, given, linear):
-    """The LoraConfig that does to the Linear layers of these paths what PEFT's config says, by PEFT's rules."""
-    wanted, only = given["target_modules"], given.get("layers_to_transform")
-    try:
-        if isinstance(wanted, str):  # a regular expression for the whole name
-            chosen = [path for path in linear if wanted == "all-linear" or re.fullmatch(wanted, DECODER + path)]
-        else:
-            chosen = [path for path in linear if any(f".{DECODER}{path}".endswith(f".{name}") for name in wanted)]
-        if only not in (None, []):
-            only = {f"layers.{i}" for i in ([only] if isinstance(only, int) else only)}
-            chosen = [path for path in chosen if ".".join(path.split(".")[:2]) in only]
-        if not chosen:
-            raise ValueError(f"target_modules {wanted!r} names no Linear layer of this model")
-        ranks, alphas = ({path: first_match(given.get(pattern) or {}, DECODER + path, given[plain]) for path in chosen}
-                         for pattern, plain in (("rank_pattern", "r"), ("alpha_pattern", "lora_alpha")))
-        return LoraConfig(r=given["r"], lora_alpha=given["lora_alpha"], target_modules=_short(linear, chosen),
-                          lora_dropout=given.get("lora_dropout") or 0.0, use_rslora=bool(given.get("use_rslora")),
-                          rank_pattern={path: r for path, r in ranks.items() if r != given["r"]},
-                          alpha_pattern={path: a for path, a in alphas.items() if a != given["lora_alpha"]})
-    except (ValueError, TypeError, AttributeError, re.error) as error:
-        raise ValueError(f"{folder / 'adapter_config.json'}: {error}") from None
+def _check_present(folder, path):
+    if path.exists():
+        return
+    if (folder / "adapter_model.bin").exists():
+        raise ValueError(f"{folder}: has only adapter_model.bin, a pickle, which could run any code; load it in PEFT "
+                         "and save_pretrained it")
+    there = sorted(file.name for file in folder.iterdir() if file.suffix == ".safetensors")
+    raise FileNotFoundError(f"{folder}: no adapter_model.safetensors" + bool(there) * (
+        f", but {', '.join(there[:3])}: not the layout of PEFT"))
+
+
+def _check_base(path, given, metadata, model):
+    wrong = other_base(metadata, fingerprint(model))
+    if wrong:
+        base = given.get("base_model_name_or_path") or "not named there"
+        raise ValueError(f"{path}: made for another base ({base}): the {wrong.replace('_', ' ')} of this model are not "
+                         "the ones it was trained on. Load that base, or pass check_base=False")

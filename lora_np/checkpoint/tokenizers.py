@@ -1,13 +1,11 @@
 """Tokenizers on disk: in a folder as Transformers has them, and in the metadata of a GGUF file."""
 
 import json
-import os
 from pathlib import Path
 
-from ..support.checks import expect
 from ..tokenizer import BPETokenizer, CharTokenizer
-from . import tokenizer_json
-from .atomic import read_json
+from . import gguf, tokenizer_json
+from .atomic import find_model, read_json
 from .tokenizer_json import text_of
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -20,13 +18,15 @@ UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5  # GGUF's types of tokens ot
 
 
 def load_tokenizer(path):
-    """The tokenizer of a folder: CharTokenizer, or BPETokenizer from tokenizer.json or vocab.json and merges.txt.
+    """The tokenizer of a folder or a GGUF file: CharTokenizer, or BPETokenizer from tokenizer.json or vocab.json and merges.txt.
 
     eos_ids are those that config.json, generation_config.json and the tokenizer's own files name, in this order.
     Raises ValueError that names what is not built, FileNotFoundError where there is no tokenizer.
     """
-    expect("load_tokenizer", path, (str, os.PathLike))
-    folder, kind = Path(path), tokenizer_kind(path)
+    folder = find_model("load_tokenizer", path)
+    if folder.is_file():
+        return _of_gguf(folder)
+    kind = tokenizer_kind(folder)
     main = folder / ("vocab.json" if kind == "bpe" and not (folder / "tokenizer.json").exists() else "tokenizer.json")
     if kind not in (None, "char", "bpe"):
         raise ValueError(f"{main}: a tokenizer of the kind {kind}: not a tokenizer of single characters, and not "
@@ -43,6 +43,14 @@ def load_tokenizer(path):
         raise ValueError(f"{main}: {error}") from None
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{main}: not as the tokenizers library writes it; {error!r}") from None
+
+
+def _of_gguf(path):
+    _, metadata = gguf.read(path)
+    try:
+        return from_gguf(metadata)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def tokenizer_kind(path):

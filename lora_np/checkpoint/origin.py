@@ -1,0 +1,64 @@
+"""What comes with a model beside its weights, and goes on with it when it is saved: special ids, tokenizer files."""
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .tokenizers import KINDS, TOKENIZER_FILES, from_gguf, load_tokenizer, save_tokenizer, tokenizer_kind
+
+IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
+GENERATION = "generation_config.json"
+ENDS = ("eos", "eot", "eom")  # GGUF's tokens that end a text, or a turn of a conversation
+
+
+@dataclass
+class Origin:
+    """Where a model was loaded from, and what was there.
+
+    ids: those of IDS, as config.json has them. files: {name: bytes} of a folder. metadata: of a GGUF file, of its
+    tokenizer. tokenizer: its kind, as tokenizer_kind has it. n_tokens: how many ids it has, where that is known.
+    """
+
+    path: Path
+    ids: dict
+    files: dict = field(default_factory=dict)
+    metadata: dict = field(default_factory=dict)
+    tokenizer: str | None = None
+    n_tokens: int | None = None
+
+    def handed_on(self, tokenizer=None):
+        """{name: bytes} of the files to save with the model; another tokenizer takes the place of its own."""
+        generation = {name: content for name, content in self.files.items() if name == GENERATION}
+        if self.metadata:
+            ends = [self.metadata.get(f"tokenizer.ggml.{end}_token_id") for end in ENDS]
+            ends = [*dict.fromkeys(i for i in ends if i is not None)]
+            generation[GENERATION] = (json.dumps({**self.ids, "eos_token_id": ends}, indent=2) + "\n").encode()
+            if self.tokenizer == "bpe" and tokenizer is None:
+                tokenizer = from_gguf(self.metadata)
+        return {**generation, **(self.files if tokenizer is None else save_tokenizer(tokenizer))}
+
+
+NONE = Origin(None, dict.fromkeys(IDS))  # of a model that was not loaded
+
+
+def of_folder(folder, given):
+    """The Origin of a model in a Transformers folder with this config.json."""
+    names = (GENERATION, *TOKENIZER_FILES, "chat_template.json")
+    origin = Origin(folder, {name: given[name] for name in IDS if name in given},
+                    {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()})
+    with suppress(ValueError):  # a tokenizer that is not built is no reason not to load the model
+        origin.tokenizer = tokenizer_kind(folder)
+        origin.n_tokens = origin.tokenizer and len(load_tokenizer(folder))
+    return origin
+
+
+def of_gguf(path, given, metadata):
+    """The Origin of a model in a GGUF file. Raises ValueError for a way to cut up text that is not known."""
+    kind, pre = (metadata.get(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
+    if kind == "gpt2" and pre not in (*KINDS, None):
+        raise ValueError(f"{path}: tokenizer.ggml.pre is {pre!r}; built are {', '.join(KINDS)}")
+    return Origin(path, {name: given.get(name) for name in IDS},
+                  metadata={key: value for key, value in metadata.items() if key.startswith("tokenizer.")},
+                  tokenizer="bpe" if kind == "gpt2" else kind,
+                  n_tokens=len(metadata.get("tokenizer.ggml.tokens", ())) or None)
