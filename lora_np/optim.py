@@ -60,7 +60,7 @@ class Optimizer:
 
     def state_dict(self):
         """{name: array} of all that the next step depends on, beside the parameters and their learning rate."""
-        return {"steps": np.array(self.steps), **{k: a for k, a in vars(self).items() if isinstance(a, np.ndarray)}}
+        return {"steps": np.array(self.steps, float), **{k: a for k, a in vars(self).items() if isinstance(a, np.ndarray)}}
 
     def load_state_dict(self, state):
         """Go on where the optimizer that gave this state_dict was. Raises ValueError where it does not fit."""
@@ -70,7 +70,7 @@ class Optimizer:
                              f"{ {name: a.shape for name, a in own.items()} }; is it of the same parameters?")
         for name, array in own.items():
             array[:] = state[name]
-        self.steps = np.asarray(state["steps"]).tolist()
+        self.steps = np.asarray(state["steps"], int).tolist()
 
     def zeros(self):
         """A number for each number of the vector."""

@@ -33,11 +33,12 @@ CHOICES = {"peft_type": ("LORA",), "bias": ("none", None),
            "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva", "mica")}  # others change W0 too
 
 
-def save_adapter(model, folder, name=None, base=None):
+def save_adapter(model, folder, name=None, base=None, note=(), beside=()):
     """Write an adapter as a PEFT folder; `PeftModel.from_pretrained(base model, folder)` opens it.
 
     name: an adapter of the model; by default the active one. base: folder or name of the base model, for the
-    record. Raises ValueError for layers that PEFT's files cannot describe.
+    record. note: {string: string} to keep in the file of the arrays. beside: {file name: bytes} to write with the
+    adapter, all whole or not at all. Raises ValueError for layers that PEFT's files cannot describe.
     """
     expect("save_adapter", folder, (str, os.PathLike))
     layers = lora_layers(model) if name is None else adapters(model).get(name)
@@ -55,8 +56,10 @@ def save_adapter(model, folder, name=None, base=None):
               "inference_mode": True, "base_model_name_or_path": base and str(base)}
     with atomic_write(folder) as create:
         safetensors.write(create("adapter_model.safetensors"), arrays,
-                          {"settings": json.dumps(settings), **fingerprint(model)})
+                          {**dict(note), "settings": json.dumps(settings), **fingerprint(model)})
         write_json(create("adapter_config.json"), config)
+        for file, content in dict(beside).items():
+            create(file).write(content)
 
 
 def load_adapter(model, folder, name="default", check_base=True):

@@ -2,11 +2,10 @@
 
 import sys
 import time
-import statistics
+
 import numpy as np
 
-from .__main__ import paired, spread
-from .worker import Process, serve
+from .worker import serve
 
 VOCABULARY = 49152
 

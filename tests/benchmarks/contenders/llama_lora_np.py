@@ -1,6 +1,5 @@
 """A real language model in lora_np, through its public interface."""
 
-import numpy as np
 
 from lora_np import LoraConfig, generate
 import sys; sys.path.insert(0, "/tmp/llama_work"); from real import load

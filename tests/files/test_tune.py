@@ -1,0 +1,197 @@
+"""python -m lora_np: tune, generate and merge, on a small Llama with a tokenizer of its own."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lora_np import Llama, LlamaConfig, generate, train, tune
+from lora_np import __main__ as command
+from lora_np.checkpoint import load_adapter, load_model, load_tokenizer, safetensors, save_model
+
+TOKENIZER = Path(__file__).parents[1] / "reference" / "tokenizers" / "smollm"
+PAIRS = [{"prompt": f"{a} plus {b} is", "completion": f" {a + b}."} for a in range(6) for b in range(4)]
+CHATS = [{"messages": [{"role": "user", "content": f"Say {n}"}, {"role": "assistant", "content": f"{n}"}]}
+         for n in range(12)]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "base"
+    tokenizer = load_tokenizer(TOKENIZER)
+    model = Llama(LlamaConfig(len(tokenizer), 96, d_model=32, n_heads=4, n_kv_heads=2, n_layers=2, d_ff=48))
+    save_model(model, folder, tokenizer)
+    return folder
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    Path("chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in CHATS))
+    Path("text.txt").write_text("Once upon a time there was a matrix of low rank. " * 40)
+    return tmp_path
+
+
+def run(capsys, *words):
+    status = command.main([*map(str, words)])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def tuned(capsys, base, out, *words, data="--data=pairs.jsonl"):
+    status, said, err = run(capsys, "tune", "--model", base, data, "--out", out, "--steps", 12, "--lr", 0.02, *words)
+    assert status == 0, err
+    return said, err
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def test_it_learns_and_says_what_it_did(base, desk, capsys):
+    said, err = tuned(capsys, base, "a", "--steps", 60)
+    losses = [float(line.split("validation ")[1].split()[0]) for line in err.splitlines() if "validation" in line]
+    assert losses[-1] < losses[0] - 0.5
+    assert "trainable params: 2,304" not in err and "22 rows to train on, 2 held out" in err
+    assert said.startswith("a: ") and "python -m lora_np generate" in said
+    status, text, _ = run(capsys, "generate", "--model", base, "--adapter", "a", "2 plus 3 is", "--n", 6)
+    assert status == 0 and "." in text
+    assert json.loads(Path("a/training_state.json").read_text())["step"] == 60
+
+
+@pytest.mark.parametrize("data", ["--data=pairs.jsonl", "--data=chats.jsonl", "--text=text.txt"])
+def test_what_is_gone_on_with_is_as_if_never_stopped(base, desk, capsys, monkeypatch, data):
+    words = ("--context", 80, "--batch", 3)
+    whole, _ = tuned(capsys, base, "whole", *words, data=data)
+    taken = []
+
+    def loss(model, x, y, real=train.next_token_loss):
+        if model.training:
+            taken.append(1)
+            if len(taken) == 8:
+                raise KeyboardInterrupt
+        return real(model, x, y)
+
+    monkeypatch.setattr(tune, "fit", lambda *a, **o: train.fit(*a, **o, loss=loss))
+    said, err = tuned(capsys, base, "parts", *words, data=data)
+    assert "parts holds step 7 of 12" in said and "stopped at step 7 of 12" in err
+    monkeypatch.setattr(tune, "fit", train.fit)
+    tuned(capsys, base, "parts", "--resume", data=data)
+    for name, content in contents("whole").items():
+        assert contents("parts")[name] == content, name
+
+
+def test_an_adapter_is_of_its_base_and_pads_nothing(base, desk, capsys):
+    tuned(capsys, base, "a")
+    model = load_model(base)
+    load_adapter(model, "a")
+    tokenizer = load_tokenizer(base)
+    ids = tokenizer.encode("2 plus 3 is")
+    ours = tokenizer.decode(generate(model, ids, 5, temperature=0, stop=[*tokenizer.eos_ids])[len(ids):],
+                            skip_special=True)
+    _, text, _ = run(capsys, "generate", "--model", base, "--adapter", "a", "2 plus 3 is", "--n", 5)
+    assert text.rstrip("\n") == ours
+
+
+def test_merged_is_the_same_model_without_an_adapter(base, desk, capsys):
+    tuned(capsys, base, "a", "--targets", "all-linear", "--r", 2)
+    assert run(capsys, "merge", "--model", base, "--adapter", "a", "--out", "merged")[0] == 0
+    with_adapter, merged, ids = load_model(base), load_model("merged"), np.arange(8)[None]
+    paths = load_adapter(with_adapter, "a")
+    assert {path.split(".")[-1] for path in paths} == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
+                                                       "down_proj"}
+    np.testing.assert_allclose(merged(ids).data, with_adapter(ids).data, atol=1e-5)
+    assert np.abs(merged(ids).data - load_model(base)(ids).data).max() > 1e-3
+    assert load_tokenizer("merged").encode("a b").tolist() == load_tokenizer(base).encode("a b").tolist()
+
+
+def test_generate_says_when_it_is_asked_the_other_way(base, desk, capsys):
+    tuned(capsys, base, "pairs")
+    tuned(capsys, base, "chats", data="--data=chats.jsonl")
+    for adapter, chat, note in (("pairs", ["--chat"], True), ("pairs", [], False), ("chats", [], True),
+                                ("chats", ["--chat"], False)):
+        status, _, err = run(capsys, "generate", "--model", base, "--adapter", adapter, *chat, "Say 3", "--n", 2)
+        assert status == 0 and err.count("note: ") == note
+
+
+def test_few_rows_and_long_rows_are_told(base, desk, capsys):
+    Path("few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PAIRS[:3]))
+    assert "3 rows to train on, 0 held out: there are too few" in tuned(capsys, base, "a", data="--data=few.jsonl")[1]
+    long = {"prompt": "x " * 60, "completion": "y"}
+    Path("long.jsonl").write_text(json.dumps(long) + "\n" + json.dumps(PAIRS[0]))
+    assert "; 1 left out, longer than 40 tokens" in tuned(capsys, base, "b", "--context", 40, data="--data=long.jsonl")[1]
+
+
+BAD = {
+    "no such data": (["--data", "absent.jsonl"], "absent.jsonl: No such file"),
+    "data is a folder": (["--data", "."], "Is a directory"),
+    "no JSON": (["--data", "bad.jsonl"], "bad.jsonl: line 2: not JSON"),
+    "nothing fits": (["--data", "pairs.jsonl", "--context", "2"], "none of 24 rows"),
+    "context": (["--data", "pairs.jsonl", "--context", "97"], "--context 97: the model's own is 96"),
+    "rank": (["--data", "pairs.jsonl", "--r", "20"], "layers.0.self_attn.v_proj: r=20 is more than min(d, k)=16"),
+    "target": (["--data", "pairs.jsonl", "--targets", "w_proj"], "target 'w_proj' names no Linear layer"),
+    "steps": (["--data", "pairs.jsonl", "--steps", "0"], "steps must be a whole number of at least 1"),
+    "share": (["--data", "pairs.jsonl", "--held-out", "1"], "held_out must be in [0, 1)"),
+    "blocks": (["--data", "pairs.jsonl", "--quantized"], "floats alone"),
+    "resume": (["--data", "pairs.jsonl", "--resume"], "new holds no training to go on with"),
+}
+
+
+@pytest.mark.parametrize(("words", "expected"), BAD.values(), ids=BAD.keys())
+def test_what_cannot_be_trained_on_is_one_line_and_writes_nothing(base, desk, capsys, words, expected):
+    Path("bad.jsonl").write_text('{"text": "fine"}\n{"text": \n')
+    before = sorted(desk.rglob("*"))
+    status, out, err = run(capsys, "tune", "--model", base, "--out", "new", *words)
+    assert status == 2 and not out and expected in err and err.count("\n") == 1 and err.startswith("lora_np tune: ")
+    assert sorted(desk.rglob("*")) == before
+
+
+def test_out_is_never_written_over(base, desk, capsys):
+    tuned(capsys, base, "a")
+    kept = contents("a")
+    for name, words in (("a", ["tune", "--data", "pairs.jsonl"]), ("pairs.jsonl", ["tune", "--data", "pairs.jsonl"]),
+                        ("a", ["merge", "--adapter", "a"])):
+        status, _, err = run(capsys, words[0], "--model", base, *words[1:], "--out", name)
+        assert status == 2 and f"--out {name} is a" in err
+    assert contents("a") == kept
+
+
+def test_resume_refuses_other_data_settings_and_files(base, desk, capsys):
+    tuned(capsys, base, "a")
+    again = ["tune", "--model", base, "--out", "a", "--resume"]
+    for words, expected in ((["--data", "chats.jsonl"], "is not the data"),
+                            (["--data", "pairs.jsonl", "--lr", "0.1"], "--lr was 0.02 and is 0.1 now"),
+                            (["--data", "pairs.jsonl", "--steps", "20"], "--steps was 12 and is 20 now")):
+        status, _, err = run(capsys, *again, *words)
+        assert status == 2 and expected in err
+    tuned(capsys, base, "b", "--steps", 6)
+    shutil.copy("b/adapter_model.safetensors", "a/adapter_model.safetensors")
+    status, _, err = run(capsys, *again, "--data", "pairs.jsonl")
+    assert status == 2 and "of different steps, [6, 12]" in err
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_whole_step(base, desk, capsys, monkeypatch):
+    calls = []
+
+    def loss(model, x, y):
+        calls.append(model.training)
+        return train.next_token_loss(model, x, y) * (np.nan if sum(calls) == 4 else 1)
+
+    monkeypatch.setattr(tune, "fit", lambda *a, **o: train.fit(*a, **o, loss=loss))
+    status, _, err = run(capsys, "tune", "--model", base, "--data", "pairs.jsonl", "--out", "a", "--steps", 12)
+    assert status == 1 and "the loss is nan at step 3" in err
+    assert json.loads(Path("a/training_state.json").read_text())["step"] == 3
+    assert safetensors.read(Path("a/adapter_model.safetensors"))[1]["step"] == "3"
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    (["", "--n", "3"], "the prompt is empty"), (["x " * 200], "the model reads 96 at a time"),
+    (["x", "--system", "be kind"], "--system goes with --chat"), (["x", "--top-p", "0"], "top_p must be above 0"),
+    (["x", "--adapter", "absent"], "absent"), (["x", "--n", "-1"], "n must be a whole number"),
+])
+def test_what_cannot_be_generated(base, desk, capsys, words, expected):
+    status, out, err = run(capsys, "generate", "--model", base, *words)
+    assert status == 2 and not out and expected in err and err.count("\n") == 1
