@@ -60,7 +60,8 @@ class Optimizer:
 
     def state_dict(self):
         """{name: array} of all that the next step depends on, beside the parameters and their learning rate."""
-        return {"steps": np.array(self.steps, float), **{k: a for k, a in vars(self).items() if isinstance(a, np.ndarray)}}
+        arrays = {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
+        return {"steps": np.array(self.steps, float), **arrays}
 
     def load_state_dict(self, state):
         """Go on where the optimizer that gave this state_dict was. Raises ValueError where it does not fit."""

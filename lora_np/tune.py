@@ -83,7 +83,7 @@ def tune(model_path, data, out, given, text=False, resume=False):
     _say(f"{len(train)} rows to train on, {len(held)} held out"
          + ": there are too few to hold any out" * (not held and settings.held_out > 0)
          + f"; {left_out} left out, longer than {settings.context} tokens" * bool(left_out))
-    n, validation = settings.batch, [pad(held[i:i + settings.batch]) for i in range(0, len(held), settings.batch)]
+    validation = [pad(held[i:i + settings.batch]) for i in range(0, len(held), settings.batch)]
     try:
         history = fit(model, run.stream, run.optimizer, settings.steps, label="tune", start=run.step, after=run.after,
                       schedule=warmup_cosine(settings.lr, settings.steps, min(5, settings.steps - 1)),
@@ -163,8 +163,8 @@ def _read_state(out):
     steps = {state.get("step"), int(note["step"]),
              int(safetensors.read(Path(out) / "adapter_model.safetensors")[1].get("step", -1))}
     if len(steps) > 1:
-        raise ValueError(f"--resume: the files in {out} are of different steps, {sorted(steps)}; one of them was replaced, "
-                         "or writing them was cut short")
+        raise ValueError(f"--resume: the files in {out} are of different steps, {sorted(steps)}; one of them was "
+                         "replaced, or writing them was cut short")
     return {**state, "arrays": arrays}
 
 
@@ -173,8 +173,8 @@ def _check_same(given, before, out):
     settings = Settings(**before["settings"])
     for name, value in given.items():
         if value != getattr(settings, name):
-            raise ValueError(f"--resume: --{name.replace('_', '-')} was {getattr(settings, name)} and is {value} now; it "
-                             f"must stay, or begin anew with another --out than {out}")
+            raise ValueError(f"--resume: --{name.replace('_', '-')} was {getattr(settings, name)} and is {value} now; "
+                             f"it must stay, or begin anew with another --out than {out}")
     return settings
 
 
