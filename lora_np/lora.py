@@ -11,7 +11,7 @@ import numpy as np
 from . import ops
 from .config import LoraConfig, first_match
 from .graph import grad_enabled
-from .nn import Dropout, Linear, Module, parameter
+from .nn import Dropout, Embedding, Linear, Module, parameter
 from .support.checks import expect
 from .tensor import Tensor
 
@@ -46,6 +46,8 @@ class LoraLinear(Module):
 
     def frozen(self, x) -> Tensor:
         """W0 x + b, or the same with the merged weight: (..., k) to (..., d)."""
+        if self.weight is self._base.weight:
+            return self._base(x)  # which may keep W0 in blocks
         return ops.linear(x, self.weight, self.bias)
 
     def delta(self) -> np.ndarray:
@@ -64,6 +66,7 @@ class LoraLinear(Module):
     def merge(self):
         """Put W0 + (alpha / r) B A in the place of the weight; a second call changes nothing."""
         if not self.merged:
+            _check_mergeable("this layer", self)
             self._w0, self.weight = self.weight, Tensor(self.weight.data + self.delta())
 
     def unmerge(self):
@@ -98,7 +101,9 @@ def add_lora(model, config, layer=LoraLinear) -> list:
 def merge(model):
     """Add every update to its weight: the model then computes what a plain one does, with as many operations.
 
-    W0 is kept for unmerge; remove(model) lets it go."""
+    W0 is kept for unmerge; remove(model) lets it go. Raises ValueError, and merges nothing, where a W0 is kept in blocks."""
+    for path, layer in lora_layers(model).items():
+        _check_mergeable(path, layer)
     for layer in lora_layers(model).values():
         layer.merge()
 
@@ -149,8 +154,11 @@ def targets(model, config) -> dict:
     expect("add_lora", model, Module)
     expect("add_lora", config, LoraConfig, "; write add_lora(model, LoraConfig(r=8))")
     linear = {path: m for path, m in model.named_modules() if isinstance(m, Linear) and m is not model}
-    _check_targets(model, config, linear)
-    chosen = {path: module for path, module in linear.items() if _ends(path, config.target_modules)}
+    wanted = config.target_modules
+    if [name.lower() for name in wanted] == ["all-linear"]:
+        wanted = [path for path in linear if path != "lm_head"]
+    _check_targets(model, wanted, linear)
+    chosen = {path: module for path, module in linear.items() if _ends(path, wanted)}
     for key in (*config.rank_pattern, *config.alpha_pattern):
         if not any(first_match({key: True}, path, False) for path in chosen):
             raise ValueError(f"add_lora: the pattern {key!r} matches none of the targeted layers, "
@@ -164,11 +172,16 @@ def _ends(path, names):
     return any(f".{path}".endswith(f".{name}") for name in names)
 
 
-def _check_targets(model, config, linear):
-    adapted = [path for path, m in model.named_modules() if isinstance(m, LoraLinear)]
+def _check_targets(model, wanted, linear):
+    modules = dict(model.named_modules())
+    adapted = [path for path, m in modules.items() if isinstance(m, LoraLinear)]
     if adapted:
         raise ValueError(f"add_lora: this model has LoRA layers already ({adapted[0]}, …); call remove(model) first")
-    for target in config.target_modules:
+    tables = [path for path, m in modules.items() if isinstance(m, Embedding)]
+    for target in wanted:
+        if target not in linear and any(_ends(path, [target]) for path in [*tables, "lm_head" if tables else ""]):
+            raise ValueError(f"add_lora: target {target!r} is an embedding or a head tied to it, no Linear layer of its own; "
+                             "an update of it is not built")
         if not any(_ends(path, [target]) for path in linear):
             names = ", ".join(sorted({path.split(".")[-1] for path in linear})) or "none"
             raise ValueError(f"add_lora: target {target!r} names no Linear layer inside this model; there are {names}"
@@ -184,6 +197,11 @@ def _check_base(base, config, where=""):
         raise ValueError(f"LoraLinear: {where}r={config.r} is more than min(d, k)={min(d, k)} of a weight {(d, k)}; "
                          "B A can have no higher rank than that")
     return d, k
+
+
+def _check_mergeable(name, layer):
+    if (refuse := getattr(layer.weight, "refuse_update", None)) is not None:
+        refuse(name, layer.delta())
 
 
 def _check_not_trained(layer):
