@@ -25,9 +25,11 @@ def train(parameters, loss, lr, steps):
     return losses
 
 
-def numbers(returned, parameters, *rest):
-    """What became of the parameters."""
-    return [p.numpy() for p in parameters]
+def moved_to(step, parameters, lr):
+    """What becomes of the parameters, whatever the list is filled with."""
+    held = list(parameters)
+    step(parameters, lr)
+    return [p.numpy() for p in held]
 
 
 def step_made(new, parameters, lr):
@@ -61,8 +63,9 @@ def regression(steps, lr, stale=False):
     return draw
 
 
-def both(returned, parameters, *rest):
-    return returned, numbers(returned, parameters)
+def losses_and_parameters(train, parameters, *rest):
+    held = list(parameters)
+    return train(parameters, *rest), [p.numpy() for p in held]
 
 
 def moved(how):
@@ -96,8 +99,8 @@ def loop(clear="first", record="before", sign=1, extra=0):
 TASKS = (
     Task(
         sgd_step, "parameters",
-        checks=(Check("two parameters", with_gradients(), observe=numbers, parts=step_made),
-                Check("a parameter without a gradient", with_gradients(none=True), observe=numbers)),
+        checks=(Check("two parameters", with_gradients(), call=moved_to, parts=step_made),
+                Check("a parameter without a gradient", with_gradients(none=True), call=moved_to)),
         hints=("The gradient points where the loss rises fastest. Which way do you want to go, and how far?",
                "p = p - lr * gradient, for each parameter that has one.",
                "if p.grad is not None: p.data = p.data ____ lr * ____"),
@@ -130,9 +133,9 @@ TASKS = (
         )),
     Task(
         train, ("losses", "parameters"),
-        checks=(Check("6 steps", regression(6, 0.1), observe=both),
-                Check("5 steps, with gradients left over from before", regression(5, 0.05, stale=True), observe=both),
-                Check("0 steps", regression(0, 0.1), observe=both)),
+        checks=(Check("6 steps", regression(6, 0.1), call=losses_and_parameters),
+                Check("5 steps, with gradients left over from before", regression(5, 0.05, stale=True), call=losses_and_parameters),
+                Check("0 steps", regression(0, 0.1), call=losses_and_parameters)),
         hints=("What does backward do to a gradient that is there already? So what has to happen once in each step?",
                "Each step: compute the loss; set every gradient to None; backward; move every parameter; note the "
                "loss.",

@@ -33,6 +33,10 @@ def layer(n, k, d):
     return lambda rng: (rng.normal(size=(d, k)), rng.normal(size=(n, d)))
 
 
+def nothing_returned(W0, g):
+    return None
+
+
 def two_layers(n, k, m, d):
     return lambda rng: tuple(rng.normal(size=shape) for shape in ((n, k), (m, k), (d, m), (n, d)))
 
@@ -46,8 +50,10 @@ def model(trained, frozen_before=False):
     return draw
 
 
-def who(returned, parameters, trained):
-    return returned, {name: t.requires_grad for name, t in parameters.items()}
+def count_and_who(freeze, parameters, trained):
+    """What it returns, and whether the Tensors that the model holds require a gradient."""
+    held = dict(parameters)
+    return freeze(parameters, trained), {name: t.requires_grad for name, t in held.items()}
 
 
 def chosen(trains, count=lambda parameters, trained: sum(parameters[name].size for name in trained)):
@@ -91,7 +97,7 @@ TASKS = (
                 "Freezing leaves out dL/dW0 and nothing else; x still moves the loss, through W0.",
                 "move one entry of x by 1e-6 and see how x @ W0.T changes."),
             Misconception(
-                "no-gradient-behind-a-frozen-layer", lambda W0, g: None,
+                "no-gradient-behind-a-frozen-layer", nothing_returned,
                 "Freezing leaves out dL/dW0 and nothing else; x still moves the loss, through W0. (If you do compute "
                 "dx, a return is missing.)",
                 "move one entry of x by 1e-6 and see how x @ W0.T changes."),
@@ -141,9 +147,9 @@ TASKS = (
         )),
     Task(
         freeze, ("the count", "requires_grad"),
-        checks=(Check("one weight trains", model(["fc1.weight"]), observe=who),
-                Check("a weight and a bias", model(["fc2.weight", "fc1.bias"]), observe=who),
-                Check("a model that was frozen before", model(["fc1.weight", "fc1.weight_norm"], True), observe=who)),
+        checks=(Check("one weight trains", model(["fc1.weight"]), call=count_and_who),
+                Check("a weight and a bias", model(["fc2.weight", "fc1.bias"]), call=count_and_who),
+                Check("a model that was frozen before", model(["fc1.weight", "fc1.weight_norm"], True), call=count_and_who)),
         hints=("Two things have to be said of each parameter: is it in the list, and is it not. What if it was frozen "
                "before?",
                "t.requires_grad = (its name is in trained), for every parameter; the count adds up t.size of those.",

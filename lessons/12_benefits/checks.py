@@ -60,9 +60,10 @@ def lora_path(h, layer, x, training, mask):
     return {"h - x W^T": h - x @ layer["W"].T}
 
 
-def head_and_embedding(new, old, merged):
-    """A tied output head: its weight is the embedding's own array."""
-    return {"W": new["W"], "embedding": old["embedding"]}
+def new_and_old(set_merged, layer, merged):
+    """The new W, and the array that W was before, which others may hold too."""
+    held = layer["W"]
+    return {"the new W": set_merged(layer, merged)["W"], "the old W": held}
 
 
 def passed_through(merged, training, d=3, k=5, r=2, alpha=5.0):
@@ -123,7 +124,7 @@ TASKS = (
                 Check("unmerging gives back the bits of W0", switched(True, False), exact=True),
                 Check("unmerging what is not merged: nothing changes", switched(False, False), exact=True),
                 Check("a tied output head: the embedding it shares its array with must not change",
-                      switched(False, True, tied=True), observe=head_and_embedding)),
+                      switched(False, True, tied=True), call=new_and_old)),
         hints=("Four cases: merged or not, asked for or not. In which two is there nothing to do? And what has to be "
                "kept, "
                "so that the way back is exact?",
