@@ -134,7 +134,7 @@ def _scalar(got, want, name):
 def _advice(got, want):
     """How to make the right type of what is there."""
     if isinstance(got, Tensor):
-        return "; t.data is its array" if np.ndim(want) else "; t.item() is its number"
+        return "; t.data is its array" if isinstance(want, np.ndarray) and want.ndim else "; t.item() is its number"
     kind = got.text if isinstance(got, Other) else ""
     if isinstance(want, np.ndarray):
         return "; np.array(…) makes one of it" if isinstance(got, (list, tuple)) or "matrix" in kind else ""

@@ -121,7 +121,7 @@ def _failed(run):
 def _judge_task(task, records, run, source):
     """The TaskVerdict on a function."""
     try:
-        outcomes = {cell: _outcome(records.get((task.name, *cell), {"unmade": True})) for cell in task.cells}
+        outcomes = {cell: outcome(records.get((task.name, *cell), {"unmade": True})) for cell in task.cells}
         found = {cell: problems.find(task, *cell, outcomes[cell], run, source) for cell in task.cells}
     except Exception as error:  # whatever an answer is, it must not end the checking of the others
         fact = f"the checker cannot read what it returns ({type(error).__name__}: {error})"
@@ -140,7 +140,7 @@ def _judge_task(task, records, run, source):
                        first.trace, first.printed, printable(example), stop=stop.status if stop else "")
 
 
-def _outcome(record):
+def outcome(record):
     for kind in ("value", "odd"):
         if kind in record:
             return Outcome(decode(record[kind]), None, record)

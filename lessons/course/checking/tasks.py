@@ -29,6 +29,7 @@ class Check:
 
     name: what, in words. inputs: rng -> tuple of arguments.
     example: () -> the arguments of the example in the function's docstring, which are tried before the others.
+    also: the same for special cases, which are tried after them.
     call: (function, *arguments) -> what to compare, where that is more than what one call returns.
     returns: names of what is compared, where they are not those of the task.
     properties: (result, *arguments) -> {name: value} to compare, where more than one result is right; a bool, or a
@@ -41,6 +42,7 @@ class Check:
     name: str
     inputs: Callable
     example: Callable | None = None
+    also: tuple = ()
     call: Callable | None = None
     returns: str | tuple | None = None
     properties: Callable | None = None
@@ -51,11 +53,14 @@ class Check:
 
     @property
     def seeds(self):
-        return (EXAMPLE, *SEEDS) if self.example else SEEDS
+        """What arguments takes: "example", seeds, and "case 0", "case 1", ..."""
+        return (*[EXAMPLE] * (self.example is not None), *SEEDS, *(f"case {n}" for n in range(len(self.also))))
 
     def arguments(self, seed):
         """Fresh arguments; the same for the same seed."""
-        return self.example() if seed == EXAMPLE else self.inputs(np.random.default_rng([seed, 2106, 9685]))
+        if isinstance(seed, str):
+            return self.example() if seed == EXAMPLE else self.also[int(seed.split()[1])]()
+        return self.inputs(np.random.default_rng([seed, 2106, 9685]))
 
     def perform(self, function, arguments):
         """Call a function as this check does; returns what is to be compared."""
@@ -67,6 +72,7 @@ class Misconception:
     """A mistake with a name: a small wrong implementation, what is true instead, and an experiment that shows it.
 
     source: a regular expression that has to be found in the student's code, where the sentence speaks of code.
+    called: the name in a text, where that is not the id.
     """
 
     id: str
@@ -74,11 +80,12 @@ class Misconception:
     sentence: str
     experiment: str
     source: str = ""
+    called: str = ""
 
     @property
     def title(self):
         """The name as a text shows it: "W0 not kept"."""
-        return self.id.replace("-", " ")
+        return self.called or self.id.replace("-", " ")
 
 
 @dataclass(frozen=True, eq=False)

@@ -50,7 +50,7 @@ def _encode(value, room, depth):
     if isinstance(value, np.ndarray) or (isinstance(value, np.floating) and value.dtype.itemsize < 8):
         return _array(value, room)
     if isinstance(value, Real):  # floats and integers of Python and NumPy, and fractions
-        value = value.numerator if isinstance(value, Rational) and value.denominator == 1 else float(value)
+        value = int(value) if isinstance(value, Rational) and value.denominator == 1 else float(value)
         return value if isinstance(value, float) or abs(value) < 1 << 63 else {"other": "a very large int"}
     if isinstance(value, str):
         room[0] -= len(value)

@@ -45,7 +45,7 @@ def page(exercise, verdict, file, verbose=False):
     width = max((len(t.name) for t in verdict.tasks), default=0)
     checks = {task.name: [check.name for check in task.checks] for task in exercise.tasks}
     for task in verdict.tasks:
-        text = {"done": "right: " + "; ".join(task.passed), "wrong": f"wrong at: {task.check}" if task.check else "wrong",
+        text = {"done": "right: " + "; ".join(task.passed), "wrong": f"wrong at: {task.check}",
                 "not started": "not started; will be checked: " + "; ".join(checks[task.name])}[task.state]
         out += textwrap.wrap(f"  {task.name:<{width}}  {text}", 110, subsequent_indent=" " * (width + 4))
         if task.state == "wrong":
