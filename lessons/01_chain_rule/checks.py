@@ -1,5 +1,7 @@
 """Checks of exercise 01. The right answers come from the engine, and from going along every way through a graph."""
 
+import numpy as np
+
 from lessons.course.checking.tasks import Check, Misconception, Task
 from lora_np import Tensor
 
@@ -32,9 +34,25 @@ def some(n):
     return lambda rng: tuple(float(v) for v in rng.uniform(1.2, 3, n))
 
 
-def graph(edges):
-    """The steps of a graph such as "ux vu Lv", each with a random slope."""
-    return lambda rng: ([(edge[0], edge[1], float(rng.uniform(1.2, 3))) for edge in edges.split()],)
+def with_a_zero(n):
+    """n numbers, one of the first two 0, so that nothing can be divided by it, and the others below 0."""
+    def draw(rng):
+        v = [-float(u) for u in rng.uniform(1.2, 3, n)]
+        v[int(rng.integers(2))] = 0.0
+        return tuple(v)
+    return draw
+
+
+def graph(edges, low=1.2):
+    """The steps of a graph such as "ux vu Lv", each with a random slope from low to 3."""
+    return lambda rng: ([(edge[0], edge[1], float(rng.uniform(low, 3))) for edge in edges.split()],)
+
+
+def flat_step(rng):
+    """A graph with a slope of 0: what lies behind it alone gets 0, and is in the result all the same."""
+    steps, = graph("ux vx wu yv yw", low=-3)(rng)
+    steps[2] = ("w", "u", 0.0)
+    return (steps,)
 
 
 def walk(order=reversed, add=lambda old, g, slope: old + g * slope):
@@ -50,8 +68,9 @@ def walk(order=reversed, add=lambda old, g, slope: old + g * slope):
 TASKS = (
     Task(
         one_neuron, ("dL/dx", "dL/dw", "dL/db"),
-        checks=(Check("an error above 0", lambda rng: (*some(3)(rng), 1.0)),
-                Check("an error below 0", lambda rng: (*some(3)(rng), 20.0))),
+        checks=(Check("an error above 0", lambda rng: (*some(3)(rng), 1.0), example=lambda: (2.0, 3.0, 1.0, 5.0)),
+                Check("an error below 0; x or w may be 0", lambda rng: (*with_a_zero(3)(rng), 20.0),
+                      also=(lambda: (0.0, 2.0, 1.0, 5.0), lambda: (2.0, 0.0, 1.0, 5.0), lambda: (2.0, 2.0, 1.0, 5.0)))),
         hints=("Write the steps down one by one: u = x w, y = u + b, e = y - t, L = e^2. What is the slope of each?",
                "dL/de = 2 e, de/dy = 1, dy/du = 1, dy/db = 1, du/dx = w, du/dw = x. Multiply along each way.",
                "return 2 * e * ____, 2 * e * ____, 2 * e        with e = x * w + b - t"),
@@ -81,8 +100,9 @@ TASKS = (
         )),
     Task(
         reused, ("dy/da", "dy/db"),
-        checks=(Check("a and b above 1", some(2)),
-                Check("a below 0", lambda rng: (-(v := some(2)(rng))[0], v[1]))),
+        checks=(Check("a and b above 1", some(2), example=lambda: (2.0, 3.0)),
+                Check("a below 0; a or b may be 0", lambda rng: (-(v := some(2)(rng))[0], v[1]),
+                      also=(lambda: (0.0, 2.0), lambda: (-2.0, 0.0)))),
         hints=("Draw the graph. In how many ways does a reach y? In how many does u?",
                "u reaches y twice, so dy/du = u + u. a reaches y through u and directly: dy/da = dy/du b + 1.",
                "return ____ * u * b + ____, ____ * u * a        with u = a * b"),
@@ -107,10 +127,12 @@ TASKS = (
         )),
     Task(
         backward, "gradients",
-        checks=(Check("a chain", graph("ux vu Lv")),
-                Check("a value used twice", graph("ux vx Lu Lv")),
+        checks=(Check("a chain", graph("ux vu Lv"), example=lambda: ([("u", "x", 3.0), ("L", "u", 2.0)],)),
+                Check("a value used twice", graph("ux vx Lu Lv"),
+                      also=(lambda: ([("L", "x", 1.0), ("L", "x", 1.0)],),)),
                 Check("a last result named y, and an early value that is used again late",
-                      graph("ua ub vu va yv yu"))),
+                      graph("ua ub vu va yv yu"),
+                      also=(lambda: flat_step(np.random.default_rng(0)),))),
         hints=("When may the gradient of a result be passed on to its operand? In which order do you have to go, for "
                "it to "
                "be complete by then?",

@@ -7,6 +7,7 @@ from lora_np import Tensor
 
 NAME = "ex02_matrices"
 TITLE = "matrix product and broadcasting"
+ROWS = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
 
 
 def matmul_backward(X, W, G):
@@ -52,10 +53,17 @@ def axes_lost(G, shape):
     return G.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1))
 
 
+def only_one_axis(G, shape):
+    G = only_new_axes(G, shape)
+    stretched = [axis for axis, n in enumerate(shape) if n == 1]
+    return G.sum(axis=stretched[0], keepdims=True) if stretched else G
+
+
 TASKS = (
     Task(
         matmul_backward, ("dX", "dW"),
-        checks=(Check("X (4, 5), W (5, 3), uneven upstream gradients", product(4, 5, 3)),
+        checks=(Check("X (4, 5), W (5, 3), uneven upstream gradients", product(4, 5, 3), example=lambda: (
+                    np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]), np.array([[10.0]]))),
                 Check("one row", product(1, 3, 6)),
                 Check("three square matrices, where every transpose fits", product(3, 3, 3))),
         hints=("Y[i, j] is the sum over k of X[i, k] W[k, j]. In which entries of Y does X[i, k] appear, and times "
@@ -98,10 +106,13 @@ TASKS = (
         )),
     Task(
         unbroadcast, "the result",
-        checks=(Check("a new axis in front: (3,) to (4, 3)", stretched((3,), (4, 3))),
-                Check("a stretched axis: (4, 1) to (4, 3)", stretched((4, 1), (4, 3))),
+        checks=(Check("a new axis in front: (3,) to (4, 3)", stretched((3,), (4, 3)),
+                      example=lambda: (ROWS.copy(), (3,))),
+                Check("a stretched axis: (4, 1) to (4, 3)", stretched((4, 1), (4, 3)),
+                      example=lambda: (ROWS.copy(), (2, 1))),
+                Check("two stretched axes: (1, 4, 1) to (2, 4, 3)", stretched((1, 4, 1), (2, 4, 3))),
                 Check("both: (1, 3) to (2, 4, 3)", stretched((1, 3), (2, 4, 3))),
-                Check("nothing was broadcast", stretched((4, 3), (4, 3))),
+                Check("nothing was broadcast", stretched((4, 3), (4, 3)), also=(lambda: (np.ones((1, 3)), (1, 3)),)),
                 Check("a single number: () to (4, 3)", stretched((), (4, 3)))),
         hints=("b of shape (3,) is added to each of 4 rows. Into how many places does b[0] go, and what does a value "
                "get "
@@ -126,6 +137,10 @@ TASKS = (
                 "only-new-axes-summed", only_new_axes,
                 "Axes of size 1 were stretched, too: sum over them, and keep them with size 1.",
                 "print the shape of your result for shape (4, 1)."),
+            Misconception(
+                "only-one-axis-summed", only_one_axis,
+                "Every axis of size 1 was stretched, not only the first of them: go on after it.",
+                "print the shape of your result for shape (1, 1)."),
             Misconception(
                 "axes-of-size-1-lost", axes_lost,
                 "The result has the operand's shape: an axis of size 1 stays. keepdims=True keeps it.",

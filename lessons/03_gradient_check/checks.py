@@ -36,22 +36,39 @@ def cubes(shape, h):
     return draw
 
 
-def errors(rng):
-    """Two gradients that agree to different degrees; the worst entry is one where a is too small."""
-    n = rng.uniform(1, 9, (3, 4)) * rng.choice([-1, 1], (3, 4))
-    a = n * (1 + rng.uniform(0.001, 0.01, n.shape))
-    a[1, 2] = 0.9 * abs(n[1, 2])
-    n[1, 2] = abs(n[1, 2])
-    return a, n
+def squares(v):
+    """the sum of the squares of v"""
+    return float((v ** 2).sum())
+
+
+squares.difference = lambda x, h: 2 * x
+
+
+def errors(worst, size=1.0, sign=1):
+    """Two gradients that agree within 1%, but for one entry of this sign, where a is `worst` times n."""
+    def draw(rng):
+        n = size * rng.uniform(1, 9, (3, 4)) * rng.choice([-1, 1], (3, 4))
+        a = n * (1 + rng.uniform(0.001, 0.01, n.shape))
+        n[1, 2] = sign * abs(n[1, 2])
+        a[1, 2] = worst * n[1, 2]
+        return a, n
+    return draw
 
 
 def with_zeros(rng):
     """One entry is 0 in both; the worst is negative in both."""
-    a, n = errors(rng)
+    a, n = errors(0.8, sign=-1)(rng)
     a[0, 0] = n[0, 0] = 0
-    n[2, 1] = -abs(n[2, 1])
-    a[2, 1] = 0.8 * n[2, 1]
     return a, n
+
+
+def one_zero(side):
+    """One entry is 0 in one of the two gradients."""
+    def draw(rng):
+        both = errors(0.8)(rng)
+        both[side][2, 3] = 0
+        return both
+    return draw
 
 
 def all_zeros(rng):
@@ -69,6 +86,29 @@ def sines(*steps, sign=1):
 
         return f, float(c * np.cos(x)), x, [float(h) for h in rng.permutation(steps)]
     return draw
+
+
+def curve(f, slope, *steps):
+    """Another function than a sine, with its slope: c f(v), at some x."""
+    def draw(rng):
+        c, x = float(rng.uniform(1, 3)), float(rng.uniform(0.5, 1.2))
+
+        def g(v):
+            return float(c * f(v))
+
+        g.__doc__ = f.__doc__
+        return g, float(c * slope(x)), x, [float(h) for h in rng.permutation(steps)]
+    return draw
+
+
+def parabola(v):
+    """c v^2"""
+    return v * v
+
+
+def oscillation(v):
+    """c sin(1000 v)"""
+    return np.sin(1000 * v)
 
 
 def moved(f, x, h, at):
@@ -95,11 +135,21 @@ def never_moved_back(f, x, h):
     return slopes
 
 
+def moves_pile_up(f, x, h):
+    step, slopes = np.zeros(x.shape), np.zeros(x.shape)
+    for at in np.ndindex(x.shape):
+        step[at] = h
+        slopes[at] = (f(x + step) - f(x - step)) / (2 * h)
+    return slopes
+
+
 TASKS = (
     Task(
         central_difference, "the measured gradient",
-        checks=(Check("a vector, h = 0.1", cubes((4,), 0.1)),
-                Check("a matrix, h = 0.01", cubes((3, 2), 0.01))),
+        checks=(Check("a vector, h = 0.1", cubes((4,), 0.1), example=lambda: (squares, np.array([1.0, 3.0]), 0.1)),
+                Check("a matrix, h = 0.01", cubes((3, 2), 0.01)),
+                Check("a stack of matrices, h = 0.1", cubes((2, 2, 3), 0.1)),
+                Check("an x without axes", cubes((), 0.1))),
         hints=("Which entries of x change between the two calls of f that give one slope? What must x be again before "
                "the next?",
                "slope[i] = (f(x + h e_i) - f(x - h e_i)) / (2 h), where e_i is 1 at entry i and 0 elsewhere.",
@@ -115,6 +165,10 @@ TASKS = (
                 "Between x - h and x + h lie two steps: divide by 2 h.",
                 "measure f(x) = x, whose slope is 1."),
             Misconception(
+                "multiplied-by-h", each_entry(lambda f, x, h, at: (moved(f, x, h, at) - moved(f, x, -h, at)) / 2 * h),
+                "The difference is divided by 2 h: in Python, a / 2 * h is a / 2, times h.",
+                "print 1 / 2 * 0.1 and 1 / (2 * 0.1)."),
+            Misconception(
                 "all-entries-moved-at-once", each_entry(lambda f, x, h, at: (f(x + h) - f(x - h)) / (2 * h)),
                 "x + h moves every entry; the slope in one entry needs a step in that entry alone.",
                 "measure f(v) = v[0]: its slope in v[1] is 0."),
@@ -124,19 +178,52 @@ TASKS = (
                 "In a matrix x[i] is a row of entries; one entry is x[i, j]. np.ndindex(x.shape) goes over all.",
                 "measure f(v) = v[0, 0]: its slope in v[0, 1] is 0."),
             Misconception(
+                "moves-pile-up", moves_pile_up,
+                "The step that moved one entry still moves it when the next is measured: begin each entry with a step "
+                "of zeros.",
+                "print the step before each pair of calls."),
+            Misconception(
                 "entry-not-moved-back", never_moved_back,
                 "The next entry has to be measured at the same x: after each one, put it back, or work on a copy.",
                 "print x before and after each pair of calls."),
         )),
     Task(
         relative_error, "the error",
-        checks=(Check("entries of several sizes and signs", errors),
+        checks=(Check("entries of several sizes and signs; the worst of a is too small", errors(0.9),
+                      example=lambda: (np.array([2.0, 4.0]), np.array([2.0, 5.0]))),
+                Check("the worst of a is too large", errors(1.1)),
                 Check("an entry where both are 0; the worst is below 0 in both", with_zeros),
+                Check("an entry where a alone is 0", one_zero(0)),
+                Check("an entry where n alone is 0", one_zero(1)),
+                Check("an entry of the wrong sign", errors(-1.0)),
+                Check("gradients of about 1e-12", errors(0.9, 1e-12)),
                 Check("all entries 0 in both", all_zeros)),
         hints=("Is 0.001 a large error? For which gradient? And may one wrong entry among a million be averaged away?",
                "In each entry |a - n| / max(|a|, |n|), or 0 where both are 0; then the largest.",
                "size = np.maximum(____, ____); return float((np.abs(a - n) / np.where(size > 0, size, ____)).max())"),
         misconceptions=(
+            Misconception(
+                "divided-by-n-alone", lambda a, n: float(np.max(
+                    np.abs(a - n) / np.where(np.abs(n) > 0, np.abs(n), np.where(a == 0, 1, 0)))),
+                "The larger of the two is what the difference is measured against: n alone may be the smaller, or 0.",
+                "compare a = [2] with n = [1], and a = [1] with n = [2]: both are 0.5."),
+            Misconception(
+                "divided-by-a-alone", lambda a, n: float(np.max(
+                    np.abs(a - n) / np.where(np.abs(a) > 0, np.abs(a), np.where(n == 0, 1, 0)))),
+                "The larger of the two is what the difference is measured against: a alone may be the smaller, or 0.",
+                "compare a = [2] with n = [1], and a = [1] with n = [2]: both are 0.5."),
+            Misconception(
+                "small-number-added-below", lambda a, n: float(np.max(
+                    np.abs(a - n) / (np.maximum(np.abs(a), np.abs(n)) + 1e-8))),
+                "What is added below the line against 0 / 0 is larger than small gradients, and hides their errors: "
+                "treat entries where both are 0 apart.",
+                "compare a = [1e-12] with n = [2e-12]: 0.5."),
+            Misconception(
+                "wrong-only-if-neither-is-0", lambda a, n: float(np.max(np.where(
+                    (a != 0) & (n != 0), np.abs(a - n) / np.where((s := np.maximum(np.abs(a), np.abs(n))) > 0, s, 1),
+                    0))),
+                "Only where both are 0 is there no error. Where one of them is 0, the other is wrong altogether: 1.",
+                "compare a = [0] with n = [3]: 1."),
             Misconception(
                 "absolute-error-taken", lambda a, n: float(np.abs(a - n).max()),
                 "An error means something only beside the size of the number: divide by max(|a|, |n|).",
@@ -165,7 +252,7 @@ TASKS = (
                 "nan-skipped", lambda a, n: float(np.nanmax(np.abs(a - n) / np.maximum(np.abs(a), np.abs(n)))
                                                   if np.any(a) or np.any(n) else np.nan),
                 "np.nanmax skips 0 / 0, but where every entry is 0 in both nothing is left; the error is then 0.",
-                "compare a = [0, 0] with n = [0, 0]."),
+                "compare a = [0, 0] with n = [0, 0].", source="nanmax"),
             Misconception(
                 "divided-by-the-sum", lambda a, n: float(np.max(
                     np.abs(a - n) / np.where((s := np.abs(a) + np.abs(n)) > 0, s, 1))),
@@ -174,9 +261,14 @@ TASKS = (
         )),
     Task(
         best_step, "the step",
-        checks=(Check("steps from 0.1 to 1e-13", sines(1e-1, 1e-3, 1e-5, 1e-9, 1e-13), exact=True),
+        checks=(Check("steps from 0.1 to 1e-13", sines(1e-1, 1e-3, 1e-5, 1e-9, 1e-13), exact=True,
+                      example=lambda: (np.sin, np.cos(1.0), 1.0, [0.1, 1e-5, 1e-13])),
                 Check("large steps only", sines(1e-1, 1e-2, 1e-3, sign=-1), exact=True),
-                Check("tiny steps only", sines(1e-9, 1e-11, 1e-13), exact=True)),
+                Check("tiny steps only", sines(1e-9, 1e-11, 1e-13), exact=True),
+                Check("a fast oscillation, which wants a smaller step",
+                      curve(oscillation, lambda x: 1000 * np.cos(1000 * x), 1e-3, 1e-5, 1e-7, 1e-11), exact=True),
+                Check("a parabola, of which every difference is right up to rounding",
+                      curve(parabola, lambda x: 2 * x, 0.5, 1e-3, 1e-5, 1e-8), exact=True)),
         hints=("Why could a smaller step be worse? Do not decide by thinking: measure the error at each step.",
                "error(h) = |(f(x + h) - f(x - h)) / (2 h) - slope|; take the h whose error is smallest.",
                "return min(steps, key=lambda h: abs(____ - slope))"),
@@ -189,6 +281,11 @@ TASKS = (
                 "largest-step-is-best", lambda f, slope, x, steps: max(steps),
                 "A large step measures across the curve and not along it; its error falls with h^2 at first.",
                 "print the error at h = 0.1 and at h = 0.001."),
+            Misconception(
+                "usual-step-without-measuring", lambda f, slope, x, steps: min(
+                    steps, key=lambda h: abs(np.log10(h) + 5)),
+                "Which step is best depends on the function: measure the error at each step.",
+                "print the errors for a parabola, x * x, and for np.sin(1000 * x)."),
             Misconception(
                 "one-sided-difference-measured", lambda f, slope, x, steps: min(
                     steps, key=lambda h: abs((f(x + h) - f(x)) / h - slope)),

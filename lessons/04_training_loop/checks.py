@@ -25,9 +25,11 @@ def train(parameters, loss, lr, steps):
     return losses
 
 
-def numbers(returned, parameters, *rest):
-    """What became of the parameters."""
-    return [p.numpy() for p in parameters]
+def moved_to(step, parameters, lr):
+    """What becomes of the parameters, whatever the list is filled with."""
+    held = list(parameters)
+    step(parameters, lr)
+    return [p.numpy() for p in held]
 
 
 def step_made(new, parameters, lr):
@@ -61,8 +63,27 @@ def regression(steps, lr, stale=False):
     return draw
 
 
-def both(returned, parameters, *rest):
-    return returned, numbers(returned, parameters)
+def losses_and_parameters(train, parameters, *rest):
+    held = list(parameters)
+    return train(parameters, *rest), [p.numpy() for p in held]
+
+
+def one_parameter():
+    """The example of sgd_step."""
+    p = Tensor([1.0, 2.0], requires_grad=True)
+    p.grad = np.array([10.0, -10.0])
+    return [p], 0.1
+
+
+def squares():
+    """The example of train."""
+    w = Tensor([1.0, -2.0], requires_grad=True)
+
+    def loss():
+        """the sum of the squares of w"""
+        return (w * w).sum()
+
+    return [w], loss, 0.1, 3
 
 
 def moved(how):
@@ -77,17 +98,19 @@ def moved(how):
 def loop(clear="first", record="before", sign=1, extra=0):
     """train with the clearing left out or misplaced, the loss taken at another time, or another sign."""
     def wrong(parameters, loss, lr, steps):
-        losses = []
-        for _ in range(steps + extra):
+        losses, zero_grad = [], SGD(parameters, lr).zero_grad
+        for step in range(steps + extra):
             value = loss()
-            if clear == "first":
-                SGD(parameters, lr).zero_grad()
+            if clear == "first" or (clear == "once" and step == 0):
+                zero_grad()
             value.backward()
             if clear == "late":
-                SGD(parameters, lr).zero_grad()
+                zero_grad()
             for p in parameters:
                 if p.grad is not None:
                     p.data = p.data - sign * lr * p.grad
+            if clear == "last":
+                zero_grad()
             losses.append((value if record == "before" else loss()).item())
         return losses
     return wrong
@@ -96,8 +119,8 @@ def loop(clear="first", record="before", sign=1, extra=0):
 TASKS = (
     Task(
         sgd_step, "parameters",
-        checks=(Check("two parameters", with_gradients(), observe=numbers, parts=step_made),
-                Check("a parameter without a gradient", with_gradients(none=True), observe=numbers)),
+        checks=(Check("two parameters", with_gradients(), one_parameter, call=moved_to, parts=step_made),
+                Check("a parameter without a gradient", with_gradients(none=True), call=moved_to)),
         hints=("The gradient points where the loss rises fastest. Which way do you want to go, and how far?",
                "p = p - lr * gradient, for each parameter that has one.",
                "if p.grad is not None: p.data = p.data ____ lr * ____"),
@@ -108,8 +131,8 @@ TASKS = (
                 "minimise p^2 from p = 1: after a step p should be closer to 0."),
             Misconception(
                 "no-parameter-moved", lambda parameters, lr: None,
-                "After p = p - lr * p.grad the name p means something new, and the parameter is where it was: assign "
-                "to p.data.",
+                "Every parameter is where it was. A new array reaches a parameter only through p.data = …; p = … gives "
+                "the name p to something new.",
                 "print parameters[0].data before and after the call."),
             Misconception(
                 "learning-rate-left-out", moved(lambda p, g, lr: p - g),
@@ -130,9 +153,10 @@ TASKS = (
         )),
     Task(
         train, ("losses", "parameters"),
-        checks=(Check("6 steps", regression(6, 0.1), observe=both),
-                Check("5 steps, with gradients left over from before", regression(5, 0.05, stale=True), observe=both),
-                Check("0 steps", regression(0, 0.1), observe=both)),
+        checks=(Check("6 steps", regression(6, 0.1), squares, call=losses_and_parameters),
+                Check("5 steps, with gradients left over from before", regression(5, 0.05, stale=True),
+                      call=losses_and_parameters),
+                Check("0 steps", regression(0, 0.1), call=losses_and_parameters)),
         hints=("What does backward do to a gradient that is there already? So what has to happen once in each step?",
                "Each step: compute the loss; set every gradient to None; backward; move every parameter; note the "
                "loss.",
@@ -142,6 +166,16 @@ TASKS = (
                 "gradients-not-cleared", loop(clear="never"),
                 "backward adds to the gradients that are there, so each step follows the sum of all earlier ones too.",
                 "print p.grad after each backward: as the loss falls, it should shrink."),
+            Misconception(
+                "gradients-cleared-only-once", loop(clear="once"),
+                "Gradients are cleared before the first step alone; from then on each step follows the sum of all "
+                "earlier ones too. Clear them in each step.",
+                "print p.grad after each backward: as the loss falls, it should shrink."),
+            Misconception(
+                "gradients-cleared-after-the-step", loop(clear="last"),
+                "What was there before the first backward is still in the first step: clear before backward and not "
+                "after the step.",
+                "set p.grad of a parameter to 7 before the call: the result must be the same."),
             Misconception(
                 "no-gradient-at-the-step", loop(clear="late"),
                 "Nothing moved. Is backward called, are gradients cleared only before it, and is the new array given "

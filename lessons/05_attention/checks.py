@@ -56,6 +56,14 @@ def unsafe(S):
     return E / E.sum(axis=-1, keepdims=True)
 
 
+def without_keepdims(largest, total):
+    """A softmax whose largest score or sum has lost its axis, so that columns get those of rows."""
+    def wrong(S):
+        E = np.exp(S - S.max(axis=-1, keepdims=not largest))
+        return E / E.sum(axis=-1, keepdims=not total)
+    return wrong
+
+
 def largest_of_all(S):
     E = np.exp(S - S.max())
     return E / E.sum(axis=-1, keepdims=True)
@@ -69,11 +77,14 @@ def weights(scale=lambda T, c: c ** 0.5, mask=causal_mask, axis=-1, scores=lambd
 TASKS = (
     Task(
         softmax, "the result",
-        checks=(Check("scores (4, 3)", scores((4, 3))),
+        checks=(Check("scores (4, 3)", scores((4, 3)),
+                      example=lambda: (np.array([[0.0, np.log(3.0)], [1000.0, 1000.0]]),)),
                 Check("rows near 1000, 0 and -1000: exponentials too large and too small for a float",
                       scores((3, 5), np.array([[1000], [0], [-1000]]))),
                 Check("a stack of score matrices (2, 3, 4)", scores((2, 3, 4))),
-                Check("some scores of -inf", scores((4, 5), hidden=True))),
+                Check("some scores of -inf", scores((4, 5), hidden=True)),
+                Check("square scores, where a missing keepdims raises no error", scores((3, 3))),
+                Check("a single row of scores, (5,)", scores((5,)))),
         hints=("Which axis has to sum to 1? And what happens to the result if the same number is taken from all scores "
                "of "
                "a row?",
@@ -120,13 +131,28 @@ TASKS = (
                 "places.",
                 "print the sum of each row of your result."),
             Misconception(
+                "sum-without-keepdims", without_keepdims(False, True),
+                "Without keepdims=True the sums of the rows lie in a row themselves, and each column is divided by one "
+                "of them.",
+                "print the shapes of E.sum(axis=-1) and E.sum(axis=-1, keepdims=True) for E = np.exp(S)."),
+            Misconception(
+                "maximum-without-keepdims", without_keepdims(True, False),
+                "Without keepdims=True the largest scores of the rows lie in a row themselves, and one is taken off "
+                "each column.",
+                "print the shapes of S.max(axis=-1) and S.max(axis=-1, keepdims=True)."),
+            Misconception(
+                "maximum-and-sum-without-keepdims", without_keepdims(True, True),
+                "Without keepdims=True the largest scores and the sums of the rows lie in a row themselves, and are "
+                "applied to columns.",
+                "print the shapes of S.max(axis=-1) and S.max(axis=-1, keepdims=True)."),
+            Misconception(
                 "divided-by-the-largest", lambda S: np.exp(S - S.max(axis=-1, keepdims=True)),
                 "Weights sum to 1: divide by the sum of the exponentials. These have a largest entry of 1.",
                 "print the sum of each row of your result."),
         )),
     Task(
         causal_mask, "the mask",
-        checks=(Check("several lengths", length),
+        checks=(Check("several lengths", length, example=lambda: (2,)),
                 Check("one position, which sees itself", lambda rng: (1,))),
         hints=("Position 2 is computed while positions 3, 4, … are still to be predicted. Which keys may it see? May "
                "it "
@@ -159,7 +185,8 @@ TASKS = (
         attention_weights, "P",
         checks=(Check("T = 4, c = 3", queries_and_keys(4, 3)),
                 Check("T = 6, c = 2", queries_and_keys(6, 2)),
-                Check("T = 1", queries_and_keys(1, 5))),
+                Check("T = c = 4, where a wrong transpose raises no error", queries_and_keys(4, 4)),
+                Check("T = 1", queries_and_keys(1, 5), example=lambda: (np.ones((1, 2)), np.full((1, 2), 3.0)))),
         hints=("Four steps lead from q and k to P. In which order: softmax, scaling, product, mask?",
                "P = softmax(q k^T / sqrt(c) + mask), with q k^T of shape (T, T) and c = q.shape[1].",
                "return softmax(____ @ ____ / np.sqrt(____) + ____)"),
@@ -184,6 +211,10 @@ TASKS = (
                 "mask-after-softmax", lambda q, k: weights(mask=lambda T: 0)(q, k) * np.tri(len(q)),
                 "Weights that are set to 0 after the softmax leave rows that no longer sum to 1: mask the scores.",
                 "print P.sum(axis=-1)."),
+            Misconception(
+                "hidden-scores-set-to-zero", lambda q, k: over(-1)(q @ k.T / q.shape[1] ** 0.5 * np.tri(len(q))),
+                "A score of 0 is a score like any other, and gets a weight: hidden scores are -inf before the softmax.",
+                "print np.exp(0.0) and np.exp(-np.inf)."),
             Misconception(
                 "columns-sum-to-one", weights(axis=-2),
                 "Each query shares out a weight of 1 among the keys: rows sum to 1.",

@@ -33,21 +33,34 @@ def layer(n, k, d):
     return lambda rng: (rng.normal(size=(d, k)), rng.normal(size=(n, d)))
 
 
+def nothing_returned(W0, g):
+    return None
+
+
 def two_layers(n, k, m, d):
     return lambda rng: tuple(rng.normal(size=shape) for shape in ((n, k), (m, k), (d, m), (n, d)))
 
 
+def dead_unit(rng):
+    """A layer one of whose units has z = 0 on every row."""
+    x, W1, W0, g = two_layers(4, 5, 6, 3)(rng)
+    W1[2] = 0
+    return x, W1, W0, g
+
+
 def model(trained, frozen_before=False):
     def draw(rng):
-        shapes = {"fc1.weight": (6, 4), "fc1.bias": (6,), "norm.weight": (4,), "norm.bias": (4,),
-                  "fc1.weight_norm": (6,), "fc2.weight": (3, int(rng.integers(5, 9)))}
+        shapes = {"fc1.weight": (6, 4), "fc1.bias": (6,), "norm.weight": (4,), "norm.bias": (4,), "weight": (2, 5),
+                  "fc1.weight_norm": (6,), "old.fc1.weight": (5, 2), "fc2.weight": (3, int(rng.integers(5, 9)))}
         return {name: Tensor(rng.normal(size=shape), requires_grad=not frozen_before)
                 for name, shape in shapes.items()}, list(trained)
     return draw
 
 
-def who(returned, parameters, trained):
-    return returned, {name: t.requires_grad for name, t in parameters.items()}
+def count_and_who(freeze, parameters, trained):
+    """What it returns, and whether the Tensors that the model holds require a gradient."""
+    held = dict(parameters)
+    return freeze(parameters, trained), {name: t.requires_grad for name, t in held.items()}
 
 
 def chosen(trains, count=lambda parameters, trained: sum(parameters[name].size for name in trained)):
@@ -72,6 +85,12 @@ def never_thawed(parameters, trained):
     return sum(parameters[name].size for name in trained)
 
 
+def never_frozen(parameters, trained):
+    for name in trained:
+        parameters[name].requires_grad = True
+    return sum(parameters[name].size for name in trained)
+
+
 def right_choice(name, t, trained):
     return name in trained
 
@@ -79,7 +98,8 @@ def right_choice(name, t, trained):
 TASKS = (
     Task(
         frozen_backward, "dx",
-        checks=(Check("4 rows, W0 (3, 5), uneven upstream gradients", layer(4, 5, 3)),
+        checks=(Check("4 rows, W0 (3, 5), uneven upstream gradients", layer(4, 5, 3),
+                      example=lambda: (np.array([[1.0, 2.0, 3.0]]), np.array([[10.0]]))),
                 Check("one row, more outputs than inputs", layer(1, 2, 6)),
                 Check("a square W0, where a wrong transpose raises no error", layer(3, 3, 3))),
         hints=("Frozen says that dL/dW0 is not wanted. Does moving x still move h, and with it the loss?",
@@ -91,9 +111,8 @@ TASKS = (
                 "Freezing leaves out dL/dW0 and nothing else; x still moves the loss, through W0.",
                 "move one entry of x by 1e-6 and see how x @ W0.T changes."),
             Misconception(
-                "no-gradient-behind-a-frozen-layer", lambda W0, g: None,
-                "Freezing leaves out dL/dW0 and nothing else; x still moves the loss, through W0. (If you do compute "
-                "dx, a return is missing.)",
+                "no-gradient-behind-a-frozen-layer", nothing_returned,
+                "Freezing leaves out dL/dW0 and nothing else; x still moves the loss, through W0.",
                 "move one entry of x by 1e-6 and see how x @ W0.T changes."),
             Misconception(
                 "gradient-passed-on-unchanged", lambda W0, g: g,
@@ -110,8 +129,10 @@ TASKS = (
         )),
     Task(
         below_frozen, "dW1",
-        checks=(Check("4 rows, W1 (6, 5), W0 (3, 6)", two_layers(4, 5, 6, 3)),
-                Check("all sizes equal, where a wrong transpose raises no error", two_layers(4, 4, 4, 4))),
+        checks=(Check("4 rows, W1 (6, 5), W0 (3, 6)", two_layers(4, 5, 6, 3),
+                      example=lambda: tuple(np.array([[v]]) for v in (2.0, 3.0, 5.0, 1.0))),
+                Check("all sizes equal, where a wrong transpose raises no error", two_layers(4, 4, 4, 4)),
+                Check("a unit whose z is 0", dead_unit)),
         hints=("Walk back from h: through the frozen W0, through relu, to W1. Which of the three steps does freezing "
                "W0 "
                "leave out?",
@@ -141,9 +162,12 @@ TASKS = (
         )),
     Task(
         freeze, ("the count", "requires_grad"),
-        checks=(Check("one weight trains", model(["fc1.weight"]), observe=who),
-                Check("a weight and a bias", model(["fc2.weight", "fc1.bias"]), observe=who),
-                Check("a model that was frozen before", model(["fc1.weight", "fc1.weight_norm"], True), observe=who)),
+        checks=(Check("one weight trains", model(["fc1.weight"]), call=count_and_who, example=lambda: (
+                    {name: Tensor(v, requires_grad=True) for name, v in (("a", [1.0, 2.0]), ("b", [3.0]))}, ["b"])),
+                Check("a weight and a bias", model(["fc2.weight", "fc1.bias"]), call=count_and_who),
+                Check("a model that was frozen before", model(["fc1.weight", "fc1.weight_norm"], True),
+                      call=count_and_who),
+                Check("nothing trains", model([]), call=count_and_who)),
         hints=("Two things have to be said of each parameter: is it in the list, and is it not. What if it was frozen "
                "before?",
                "t.requires_grad = (its name is in trained), for every parameter; the count adds up t.size of those.",
@@ -152,6 +176,10 @@ TASKS = (
             Misconception(
                 "everything-frozen", chosen(lambda name, t, trained: False),
                 "What is in the list has to stay trainable, or there is nothing to learn.",
+                "print [name for name, t in parameters.items() if t.requires_grad]."),
+            Misconception(
+                "never-frozen", never_frozen,
+                "A parameter that is not in the list has to be set to False; it trains otherwise, as it did before.",
                 "print [name for name, t in parameters.items() if t.requires_grad]."),
             Misconception(
                 "vectors-left-trainable", chosen(lambda name, t, trained: name in trained or t.ndim < 2),

@@ -20,7 +20,8 @@ def frozen_backward(W0, g):
 def below_frozen(x, W1, W0, g):
     """The gradient dW1 of a trainable layer below a frozen one: z = x W1^T, h = relu(z) W0^T, W0 frozen.
 
-    x: (n, k), W1: (m, k), W0: (d, m), g = dL/dh: (n, d). relu(z) is z where z > 0, else 0.
+    x: (n, k), W1: (m, k), W0: (d, m), g = dL/dh: (n, d). relu(z) is z where z > 0, else 0; its slope at 0 counts
+    as 0.
 
     Example: with x = [[2]], W1 = [[3]], W0 = [[5]], g = [[1]]: z = 6, and dW1 = [[10]].
     """

@@ -33,6 +33,16 @@ def fading(d, k, fall, share):
     return draw
 
 
+def exactly_half():
+    """A matrix whose rank 1 keeps exactly half: 4 of 8, in powers of 2, which are exact."""
+    return np.diag([2.0, 1.0, 1.0, 1.0, 1.0]), 0.5
+
+
+def small(*rest):
+    """The matrix of the examples."""
+    return np.array([[3.0, 0.0], [0.0, 1.0]]), *rest
+
+
 def product(returned, D, r):
     B, A = returned
     return {"B A": B @ A}
@@ -50,7 +60,7 @@ def kept(D, power=2):
 TASKS = (
     Task(
         low_rank, ("B", "A"),
-        checks=(Check("D (7, 5), r = 2", matrix(7, 5, 2), properties=product),
+        checks=(Check("D (7, 5), r = 2", matrix(7, 5, 2), lambda: small(1), properties=product),
                 Check("D (4, 9), r = 3", matrix(4, 9, 3), properties=product),
                 Check("a square D, where a wrong transpose raises no error", matrix(5, 5, 5), properties=product)),
         hints=("D is a sum of terms, each of rank 1 and with a size of its own. Which of them do you keep, and where "
@@ -87,14 +97,14 @@ TASKS = (
             Misconception(
                 "rank-r-as-r-numbers", lambda D, r: (np.diag(svd(D)[1][:r]), np.eye(r)),
                 "Rank r does not mean r numbers: each singular value comes with a column of U and a row of Vt.",
-                "print the shape of B @ A: it must be that of D."),
+                "print the shape of B @ A: it must be that of D.", source=r"diag|\* *np\.eye"),
         )),
     Task(
         effective_rank, "the rank",
-        checks=(Check("singular values that fall slowly, 90%", fading(8, 12, 0.85, 0.9)),
+        checks=(Check("singular values that fall slowly, 90%", fading(8, 12, 0.85, 0.9), lambda: small(0.8)),
                 Check("singular values that fall fast, 90%", fading(12, 7, 0.6, 0.9)),
-                Check("50%", fading(10, 9, 0.95, 0.5)),
-                Check("99%", fading(9, 10, 0.75, 0.99))),
+                Check("50%, and a share that is met exactly", fading(10, 9, 0.95, 0.5), also=(exactly_half,)),
+                Check("99%", fading(9, 10, 0.75, 0.99), lambda: small(0.95))),
         hints=("Square the singular values and add them up one by one. When have you reached the share?",
                "kept(r) = (s_1^2 + … + s_r^2) / (s_1^2 + … + s_p^2); the smallest r with kept(r) >= share.",
                "kept = np.cumsum(____) / np.sum(____); return int(np.argmax(kept >= ____)) + ____"),
@@ -106,7 +116,7 @@ TASKS = (
                 "print the sum of s ** 2 beside np.sum(D ** 2), and the sum of s."),
             Misconception(
                 "index-taken-for-a-count", lambda D, share: int(np.argmax(kept(D) >= share)),
-                "Entry 0 belongs to rank 1: add 1 to the index.",
+                "Counting from 0, entry 0 belongs to rank 1: this is one too few.",
                 "try a matrix of rank 1: its effective rank is 1, not 0."),
             Misconception(
                 "root-of-the-sum-taken", lambda D, share: int(np.argmax(np.sqrt(kept(D)) >= share)) + 1,
@@ -119,7 +129,7 @@ TASKS = (
             Misconception(
                 "full-rank-counted", lambda D, share: int(np.linalg.matrix_rank(D)),
                 "matrix_rank counts every singular value that is not zero, however small it is.",
-                "add 1e-6 times a random matrix to one of rank 1, and print both ranks."),
+                "add 1e-6 times a random matrix to one of rank 1, and print both ranks.", source="matrix_rank"),
             Misconception(
                 "share-left-out-instead-of-kept", lambda D, share: int(np.argmax(kept(D) >= 1 - share)) + 1,
                 "The rank has to keep the share; this one leaves it out.",

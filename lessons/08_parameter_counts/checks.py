@@ -29,7 +29,8 @@ def size(low, high, square=False):
 TASKS = (
     Task(
         lora_count, "the count",
-        checks=(Check("a square weight", lambda rng: (*size(20, 90, square=True)(rng), int(rng.integers(2, 9)))),
+        checks=(Check("a square weight", lambda rng: (*size(20, 90, square=True)(rng), int(rng.integers(2, 9))),
+                      example=lambda: (4096, 4096, 8)),
                 Check("a weight of more columns than rows", lambda rng: (*size(20, 90)(rng), int(rng.integers(2, 9)))),
                 Check("4096 x 4096 at several ranks", lambda rng: (4096, 4096, int(rng.integers(2, 65))))),
         hints=("Draw B and A as rectangles beside the weight. How many numbers does each hold?",
@@ -53,6 +54,14 @@ TASKS = (
                 "2 d r is right for a square weight only; in general it is r (d + k).",
                 "try d = 10, k = 1000, r = 1: A alone has a thousand numbers."),
             Misconception(
+                "only-k-times-r", lambda d, k, r: d + k * r,
+                "r counts for both sides, r (d + k): in Python, d + k * r is d plus k r.",
+                "print 2 + 3 * 4 and (2 + 3) * 4."),
+            Misconception(
+                "only-d-times-r", lambda d, k, r: d * r + k,
+                "r counts for both sides, r (d + k): in Python, r * d + k is r d, plus k.",
+                "print 4 * 2 + 3 and 4 * (2 + 3)."),
+            Misconception(
                 "sizes-multiplied", lambda d, k, r: d * r * r * k,
                 "The two factors lie side by side: their sizes add up. They are multiplied as matrices, not as counts.",
                 "count the entries of a (4, 1) and a (1, 6) array on paper: 10, not 24."),
@@ -63,11 +72,13 @@ TASKS = (
         )),
     Task(
         break_even, "the rank",
-        checks=(Check("a square weight", size(20, 90, square=True)),
+        checks=(Check("a square weight", size(20, 90, square=True), example=lambda: (4096, 4096)),
                 Check("weights whose break-even is a whole number",
                       lambda rng: (12 * (m := int(rng.integers(1, 9))), 4 * m)),
-                Check("a weight of more columns than rows", size(20, 90)),
-                Check("a weight of one row, where no rank saves anything", lambda rng: (1, int(rng.integers(2, 9))))),
+                Check("a weight of more columns than rows", size(20, 90), also=(
+                    lambda: (2, 3), lambda: (3, 2), lambda: (5000, 7), lambda: (7, 5000))),
+                Check("a weight of one row, where no rank saves anything", lambda rng: (1, int(rng.integers(2, 9))),
+                      also=(lambda: (1, 1), lambda: (2, 2)))),
         hints=("Write down when LoRA has fewer numbers than the weight, as an inequality, and solve it for r. What if "
                "both are equal: is that still fewer?",
                "r (d + k) < d k. The largest whole r below d k / (d + k).",
@@ -77,6 +88,11 @@ TASKS = (
                 "half-the-smaller-side", lambda d, k: (min(d, k) - 1) // 2,
                 "d/2 is the break-even of a square weight; in general it is d k / (d + k).",
                 "compare r (d + k) with d k for d = 10, k = 1000, r = 9: LoRA has fewer, far above 10/2."),
+            Misconception(
+                "half-of-d", lambda d, k: d // 2,
+                "At d/2 a square weight and LoRA have equally many numbers, and that is not fewer; in general the two "
+                "meet at d k / (d + k).",
+                "compare r (d + k) with d k for d = k = 8, r = 4, and for d = 10, k = 1000, r = 5."),
             Misconception(
                 "rank-of-the-matrix", lambda d, k: min(d, k),
                 "B A can have ranks up to min(d, k), but long before that it holds more numbers than the weight.",
@@ -100,11 +116,12 @@ TASKS = (
         )),
     Task(
         largest_rank, "the rank",
-        checks=(Check("a square weight", lambda rng: (*size(300, 900, True)(rng), float(rng.uniform(0.8, 0.97)))),
+        checks=(Check("a square weight", lambda rng: (*size(300, 900, True)(rng), float(rng.uniform(0.8, 0.97))),
+                      example=lambda: (4096, 4096, 0.99)),
                 Check("a weight of more columns than rows",
                       lambda rng: (*size(300, 900)(rng), float(rng.uniform(0.8, 0.97)))),
                 Check("a saving that one rank meets exactly, which is not over it", lambda rng: (
-                    n := 4 * int(rng.integers(2, 20)), n, 0.5)),
+                    n := 4 * int(rng.integers(2, 20)), n, 0.5), also=(lambda: (8, 8, 0.0), lambda: (6, 3, 0.0))),
                 Check("the puzzle: 4096 x 4096, “over 99.8%”", lambda rng: (4096, 4096, 0.998)),
                 Check("a saving that no rank reaches", lambda rng: (8, 8, 0.9))),
         hints=("At rank r, which share of d k is saved? For which r is that share above the one asked for?",
@@ -120,11 +137,11 @@ TASKS = (
             Misconception(
                 "at-least-for-over", lambda d, k, saving: max(
                     r for r in range(min(d, k) + 1) if r == 0 or 1 - r * (d + k) / (d * k) >= saving),
-                "“Over 50%” is more than 50%: a rank that saves exactly that does not count.",
+                "“Over” a share is more than it: a rank that saves exactly that share does not count.",
                 "print the saving of an 8 x 8 weight at r = 2."),
             Misconception(
                 "first-rank-that-fails", lambda d, k, saving: 1 + largest_rank(d, k, saving),
-                "The loop ends at the first rank that saves too little; the answer is the one before.",
+                "This is the first rank that saves too little; the answer is the one before.",
                 "print the saving at the rank you return."),
             Misconception(
                 "saving-taken-for-what-remains", lambda d, k, saving: max(

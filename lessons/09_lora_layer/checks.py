@@ -4,7 +4,7 @@ from types import SimpleNamespace as Namespace
 
 import numpy as np
 
-from lessons.course.checking.tasks import Check, Misconception, Task
+from lessons.course.checking.tasks import Check, Measured, Misconception, Task
 from lora_np import LoraConfig, Tensor
 from lora_np.byhand.mistakes import MISTAKES
 from lora_np.byhand.worksheet import FORMULAS, work
@@ -46,15 +46,33 @@ def numbers(n, k, d, r, alpha, upstream=False, zero_B=False):
     return draw
 
 
+def worked_example():
+    """The numbers of the examples: x, W0, A, B and alpha."""
+    return (*map(np.array, ([[2.0, 3.0]], [[-2.0, -1.0], [1.0, -1.0]], [[3.0, -1.0]], [[2.0], [0.5]])), 2.0)
+
+
 def start(returned, d, k, r, rng):
     """What holds of A and B at the start, whichever way they were drawn."""
     A, B = returned
-    largest = np.abs(A).max()
-    return {"B is zero everywhere": not np.any(B), "A is zero everywhere": not np.any(A),
-            "A has a mean near 0": bool(abs(A.mean()) <= 0.2 * largest),
-            "A stays within 1/sqrt(k)": bool(largest * np.sqrt(k) <= 1),
-            "A fills the range up to 1/sqrt(k)": bool(largest * np.sqrt(k) > 0.9 and np.std(A) * np.sqrt(k) > 0.5),
-            "A is spread evenly up to its largest entry": bool(np.std(A) > 0.46 * largest)}
+    largest, bound = np.abs(A).max(), k ** -0.5
+    found = {"B is zero everywhere": not np.any(B), "A is zero everywhere": not np.any(A)}
+    spread = {
+        "the mean of A": Measured(A.mean(), -0.2 * largest, 0.2 * largest, "near 0"),
+        "the largest entry of A": Measured(largest, 0.85 * bound, bound * (1 + 1e-6),
+                                           f"at most 1/sqrt(k) = {bound:.3g}, and near it"),
+        "the spread of A (its standard deviation)": Measured(np.std(A), 0.46 * largest, bound, (
+            f"about {3 ** -0.5 * largest:.3g}, as entries have that lie evenly up to the largest, {largest:.3g}"))}
+    return found | (spread if A.size > 20 else {})  # fewer entries say little of how they spread
+
+
+def two_draws(lora_init, d, k, r, rng):
+    """The A of two layers, one after the other from one generator."""
+    return lora_init(d, k, r, rng)[0], lora_init(d, k, r, rng)[0]
+
+
+def drawn(returned, *rest):
+    first, second = returned
+    return {"the two are equal": bool(np.array_equal(first, second))}
 
 
 def paths_forward(h, x, W0, A, B, alpha):
@@ -67,10 +85,20 @@ def paths_back(returned, x, W0, A, B, alpha, g):
             "dx less what comes through A": dx - alpha / len(A) * g @ B @ A}
 
 
-def backward(dA=None, dB=None, dx=None):
-    """A backward pass with another formula for one of the gradients."""
+def drawing(A=lambda d, k, r, rng: rng.uniform(-1, 1, (r, k)) / k ** 0.5, B=lambda d, k, r, rng: np.zeros((d, r))):
+    """lora_init with another A or B."""
+    return lambda d, k, r, rng: (A(d, k, r, rng), B(d, k, r, rng))
+
+
+def scaled(scale):
+    """A forward pass with another scale: scale(alpha, A, B)."""
+    return lambda x, W0, A, B, alpha: x @ W0.T + scale(alpha, A, B) * (x @ A.T @ B.T)
+
+
+def backward(scale=lambda alpha, A, B: alpha / len(A), dA=None, dB=None, dx=None):
+    """A backward pass with one thing wrong: another scale, or another formula for one of the gradients."""
     def wrong(x, W0, A, B, alpha, g):
-        s = alpha / A.shape[0]
+        s = scale(alpha, A, B)
         q = Namespace(x=x, W0=W0, A=A, B=B, s=s, g=g, u=x @ A.T, dv=s * g, du=s * g @ B)
         right = q.du.T @ x, q.dv.T @ q.u, g @ W0 + q.du @ A
         return tuple(own(q) if own else known for own, known in zip((dA, dB, dx), right, strict=True))
@@ -97,8 +125,11 @@ def backward_as(name):
 TASKS = (
     Task(
         lora_init, ("A", "B"),
-        checks=(Check("the start of a layer of d = 7, k = 60, r = 3", lambda rng: (7, 60, 3, rng), properties=start),
-                Check("and of one with d = 40, k = 11, r = 5", lambda rng: (40, 11, 5, rng), properties=start)),
+        checks=(Check("the start of a layer of d = 7, k = 60, r = 3", lambda rng: (7, 60, 3, rng), properties=start,
+                      example=lambda: (3, 5, 2, np.random.default_rng(0))),
+                Check("and of one with d = 40, k = 11, r = 5", lambda rng: (40, 11, 5, rng), properties=start),
+                Check("two layers from one generator, which get different numbers", lambda rng: (4, 6, 3, rng),
+                      call=two_draws, returns=("the first A", "the second A"), properties=drawn)),
         hints=("Before the first step, the adapted layer must compute exactly what the frozen one does. Which factor "
                "can "
                "be zero so that it does, while the other still lets a gradient through?",
@@ -106,16 +137,16 @@ TASKS = (
                "return rng.uniform(-bound, bound, ____), np.zeros(____)        with bound = 1 / np.sqrt(____)"),
         misconceptions=(
             Misconception(
-                "both-factors-zero", lambda d, k, r, rng: (np.zeros((r, k)), np.zeros((d, r))),
+                "both-factors-zero", drawing(A=lambda d, k, r, rng: np.zeros((r, k))),
                 "dB holds A x and dA holds B, so with both at zero both gradients are zero, and stay zero for ever.",
                 "call lora_backward with A and B all zero, and look at dA and dB."),
             Misconception(
-                "B-not-zero", lambda d, k, r, rng: (rng.uniform(-1, 1, (r, k)) / k ** 0.5,
-                                                    rng.uniform(-1, 1, (d, r)) / r ** 0.5),
+                "B-not-zero", drawing(B=lambda d, k, r, rng: rng.uniform(-1, 1, (d, r)) / r ** 0.5),
                 "With B away from zero the output changes before any training: the pretrained model is damaged first.",
                 "compare lora_forward at your A and B with x @ W0.T."),
             Misconception(
-                "A-zero-instead-of-B", lambda d, k, r, rng: (np.zeros((r, k)), rng.uniform(-1, 1, (d, r)) / k ** 0.5),
+                "A-zero-instead-of-B", drawing(lambda d, k, r, rng: np.zeros((r, k)),
+                                               lambda d, k, r, rng: rng.uniform(-1, 1, (d, r)) / k ** 0.5),
                 "One factor is zero, but LoRA's choice is B: A is drawn at random and B starts at zero.",
                 "look at LoraLinear(Linear(5, 3), LoraConfig(r=2)).lora_A in the library."),
             Misconception(
@@ -127,21 +158,28 @@ TASKS = (
                 "x meets A first: A has k columns, B has d rows.",
                 "work out B @ A with your two arrays: it must have the shape (d, k) of W0."),
             Misconception(
-                "A-uniform-from-0", lambda d, k, r, rng: (rng.uniform(0, 1, (r, k)) / k ** 0.5, np.zeros((d, r))),
+                "A-uniform-from-0", drawing(A=lambda d, k, r, rng: rng.uniform(0, 1, (r, k)) / k ** 0.5),
                 "These are drawn from 0 up. A is drawn on both sides of 0: from -1/sqrt(k) to 1/sqrt(k).",
                 "print A.min() and A.mean()."),
             Misconception(
-                "normal-instead-of-uniform", lambda d, k, r, rng: (rng.normal(0, k ** -0.5, (r, k)), np.zeros((d, r))),
+                "normal-instead-of-uniform", drawing(A=lambda d, k, r, rng: rng.normal(0, k ** -0.5, (r, k))),
                 "Normal numbers have no bound; A is drawn uniformly, between -1/sqrt(k) and 1/sqrt(k).",
                 "print np.abs(A).max() beside 1 / np.sqrt(k)."),
             Misconception(
-                "A-not-scaled-to-its-width", lambda d, k, r, rng: (rng.uniform(-1, 1, (r, k)), np.zeros((d, r))),
+                "A-not-scaled-to-its-width", drawing(A=lambda d, k, r, rng: rng.uniform(-1, 1, (r, k))),
                 "The bound 1/sqrt(k) keeps A x as large as x, however wide the layer is.",
                 "print np.abs(A @ x).mean() for k = 10, 100 and 1000, with x of normal numbers."),
+            Misconception(
+                "generator-ignored", drawing(A=lambda d, k, r, rng: np.random.default_rng(0).uniform(-1, 1, (r, k))
+                                             / k ** 0.5),
+                "Every layer gets the same numbers: draw from the generator that is given, which goes on from where it "
+                "was.",
+                "call lora_init twice with one rng, and compare the two A."),
         )),
     Task(
         lora_forward, "h",
-        checks=(Check("a batch of 4 rows, r = 2, alpha = 5", numbers(4, 5, 3, 2, 5.0), parts=paths_forward),
+        checks=(Check("a batch of 4 rows, r = 2, alpha = 5", numbers(4, 5, 3, 2, 5.0), worked_example,
+                      parts=paths_forward),
                 Check("r = 3, alpha = 12, more outputs than inputs", numbers(2, 4, 7, 3, 12.0), parts=paths_forward),
                 Check("a square weight, where a wrong transpose raises no error", numbers(3, 3, 3, 3, 2.0),
                       parts=paths_forward),
@@ -157,12 +195,11 @@ TASKS = (
                 "scale-forgotten", *forward_as("the scale forgotten"),
                 "call lora_forward with alpha = 0: nothing but x @ W0.T should remain."),
             Misconception(
-                "r-over-alpha", lambda x, W0, A, B, alpha: x @ W0.T + A.shape[0] / alpha * (x @ A.T @ B.T),
+                "r-over-alpha", scaled(lambda alpha, A, B: len(A) / alpha),
                 "The scale is alpha / r: a larger alpha makes a larger update.",
                 "call lora_forward with alpha = 1 and alpha = 100, and compare how far h moves from x @ W0.T."),
             Misconception(
-                "divided-by-the-root-of-r",
-                lambda x, W0, A, B, alpha: x @ W0.T + alpha / A.shape[0] ** 0.5 * (x @ A.T @ B.T),
+                "divided-by-the-root-of-r", scaled(lambda alpha, A, B: alpha / len(A) ** 0.5),
                 "alpha / sqrt(r) is rsLoRA, a variant; LoRA's own scale is alpha / r.",
                 "compute both scales for r = 1 and r = 64."),
             Misconception(
@@ -173,9 +210,17 @@ TASKS = (
                 "Only the update is scaled; the frozen output stays as it is.",
                 "set B to zero: h should be x @ W0.T for every alpha."),
             Misconception(
-                "divided-by-k", lambda x, W0, A, B, alpha: x @ W0.T + alpha / A.shape[1] * (x @ A.T @ B.T),
+                "divided-by-k", scaled(lambda alpha, A, B: alpha / A.shape[1]),
                 "r is the number of rows of A, A.shape[0]; A.shape[1] is k, the number of inputs.",
                 "print A.shape and say which number is the rank."),
+            Misconception(
+                "divided-by-d", scaled(lambda alpha, A, B: alpha / len(B)),
+                "B is (d, r): its rows are the d outputs. r is the number of its columns, and of the rows of A.",
+                "print A.shape and B.shape, and say which number they share."),
+            Misconception(
+                "alpha-floor-divided", scaled(lambda alpha, A, B: alpha // len(A)),
+                "alpha // r is rounded down to a whole number; the scale is alpha / r.",
+                "print 5 // 2 and 5 / 2.", source="//"),
             Misconception(
                 "frozen-path-left-out", lambda x, W0, A, B, alpha: alpha / A.shape[0] * (x @ A.T @ B.T),
                 "The update is added to what the frozen weight gives; it does not take its place.",
@@ -211,7 +256,7 @@ TASKS = (
     Task(
         lora_backward, ("dA", "dB", "dx"),
         checks=(Check("a batch of 4 rows, r = 2, alpha = 5, uneven upstream gradients", numbers(4, 5, 3, 2, 5.0, True),
-                      parts=paths_back),
+                      lambda: (*worked_example(), np.array([[2.0, -3.0]])), parts=paths_back),
                 Check("r = 3, alpha = 12, more outputs than inputs", numbers(2, 4, 7, 3, 12.0, True), parts=paths_back),
                 Check("a square weight, where a wrong transpose raises no error", numbers(3, 3, 3, 3, 2.0, True),
                       parts=paths_back),
@@ -233,6 +278,26 @@ TASKS = (
             Misconception(
                 "alpha-not-divided-going-back", *backward_as("alpha for alpha/r in the backward pass"),
                 "compare dB with the slope of sum(g * h) in one entry of B."),
+            Misconception(
+                "alpha-floor-divided-going-back", backward(scale=lambda alpha, A, B: alpha // len(A)),
+                "alpha // r is rounded down to a whole number; the scale is alpha / r.",
+                "print 5 // 2 and 5 / 2.", source="//"),
+            Misconception(
+                "divided-by-d-going-back", backward(scale=lambda alpha, A, B: alpha / len(B)),
+                "B is (d, r): its rows are the d outputs. r is the number of its columns, and of the rows of A.",
+                "print A.shape and B.shape, and say which number they share."),
+            Misconception(
+                "dA-not-scaled", backward(dA=lambda q: (q.g @ q.B).T @ q.x),
+                "A reaches h through s v with s = alpha / r, so that dA holds the scale as dB does.",
+                "double alpha: dA must double."),
+            Misconception(
+                "dB-not-scaled", backward(dB=lambda q: q.g.T @ q.u),
+                "B reaches h through s v with s = alpha / r, so that dB holds the scale as dA does.",
+                "double alpha: dB must double."),
+            Misconception(
+                "dx-not-scaled", backward(dx=lambda q: q.g @ q.W0 + q.g @ q.B @ q.A),
+                "x reaches h a second time through s v with s = alpha / r: that part of dx holds the scale too.",
+                "double alpha: dx - g @ W0 must double."),
             Misconception(
                 "scaled-again-in-dA", backward(dA=lambda q: q.s * q.du.T @ q.x),
                 "dv = s g holds the scale already, and du = dv B inherits it; dA = du^T x needs no other.",

@@ -27,6 +27,8 @@ def adapted(paths, targets):
 def who_trains(names):
     """{name: whether it trains} for all parameter names of an adapted model.
 
+    The last part of a name decides; a layer may be called anything.
+
     Example: who_trains(["q_proj.weight", "q_proj.lora_A"]) is {"q_proj.weight": False, "q_proj.lora_A": True}.
     """
     # <solution>

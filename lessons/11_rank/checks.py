@@ -25,6 +25,11 @@ def matrix(d, k, r):
     return lambda rng: (rng.normal(size=(d, k)), r)
 
 
+def small(r):
+    """The matrix of the examples."""
+    return np.array([[3.0, 0.0], [0.0, 2.0]]), r
+
+
 def singular(D):
     return np.linalg.svd(D, compute_uv=False)
 
@@ -40,10 +45,10 @@ def ranks(rslora, ranks=1):
 TASKS = (
     Task(
         floor, "the floor",
-        checks=(Check("D (5, 7), r = 2", matrix(5, 7, 2)),
+        checks=(Check("D (5, 7), r = 2", matrix(5, 7, 2), lambda: small(1)),
                 Check("D (8, 4), r = 1", matrix(8, 4, 1)),
-                Check("r = 0: nothing is fitted", matrix(4, 6, 0)),
-                Check("full rank: everything is fitted", matrix(3, 5, 3))),
+                Check("r = 0: nothing is fitted", matrix(4, 6, 0), lambda: small(0)),
+                Check("full rank: everything is fitted", matrix(3, 5, 3), lambda: small(2))),
         hints=("The best matrix of rank r keeps the r largest terms of the SVD. Which part of the squared norm is then "
                "left?",
                "floor = s_{r+1}^2 + s_{r+2}^2 + …; in Python, where counting starts at 0, that is s[r:].",
@@ -77,60 +82,66 @@ TASKS = (
         )),
     Task(
         scaling, "the scaling",
-        checks=(Check("LoRA", ranks(False)), Check("rsLoRA", ranks(True)),
+        checks=(Check("LoRA", ranks(False), lambda: (16, 4)), Check("rsLoRA", ranks(True), lambda: (16, 4, True)),
                 Check("alpha = r", lambda rng: (float(r := int(rng.integers(2, 9))), r, False))),
         hints=("Doubling r doubles the number of terms in B A. What has alpha / r to do with that?",
                "alpha / r; with rsLoRA alpha / sqrt(r).",
                "return alpha / (____ if use_rslora else ____)"),
         misconceptions=(
             Misconception(
-                "alpha-alone", lambda alpha, r, use_rslora: alpha,
+                "alpha-alone", lambda alpha, r, use_rslora=False: alpha,
                 "alpha is divided by r, so that one alpha serves several ranks.",
                 "print LoraConfig(r=4, lora_alpha=16).scaling."),
             Misconception(
-                "rsLoRA-ignored", lambda alpha, r, use_rslora: alpha / r,
+                "alpha-floor-divided-by-r", lambda alpha, r, use_rslora=False: alpha / r ** 0.5 if use_rslora else
+                alpha // r,
+                "alpha // r is rounded down to a whole number; the scaling is alpha / r.",
+                "print 5 // 2 and 5 / 2.", source="//"),
+            Misconception(
+                "rsLoRA-ignored", lambda alpha, r, use_rslora=False: alpha / r,
                 "With rsLoRA the divisor is sqrt(r).",
                 "print LoraConfig(r=4, lora_alpha=16, use_rslora=True).scaling."),
             Misconception(
-                "always-the-root", lambda alpha, r, use_rslora: alpha / r ** 0.5,
+                "always-the-root", lambda alpha, r, use_rslora=False: alpha / r ** 0.5,
                 "The root belongs to rsLoRA alone; LoRA divides by r.",
                 "print LoraConfig(r=4, lora_alpha=16).scaling."),
             Misconception(
-                "root-of-the-whole", lambda alpha, r, use_rslora: (alpha / r) ** 0.5 if use_rslora else alpha / r,
+                "root-of-the-whole", lambda alpha, r, use_rslora=False: (alpha / r) ** 0.5 if use_rslora else alpha / r,
                 "The root is of r only: alpha / sqrt(r).",
                 "double alpha: the scaling should double."),
             Misconception(
-                "scaling-upside-down", lambda alpha, r, use_rslora: (r ** 0.5 if use_rslora else r) / alpha,
+                "scaling-upside-down", lambda alpha, r, use_rslora=False: (r ** 0.5 if use_rslora else r) / alpha,
                 "A larger alpha makes a larger update: alpha stands above.",
                 "double alpha: the scaling should double."),
         )),
     Task(
         matching_alpha, "alpha",
-        checks=(Check("LoRA, a larger rank", ranks(False, 2)), Check("rsLoRA, a larger rank", ranks(True, 2)),
+        checks=(Check("LoRA, a larger rank", ranks(False, 2), lambda: (8, 4, 16)),
+                Check("rsLoRA, a larger rank", ranks(True, 2), lambda: (8, 4, 16, True)),
                 Check("a smaller rank", lambda rng: (float(rng.uniform(3, 20)), 8, int(rng.integers(1, 5)), False))),
         hints=("Which quantity has to be the same before and after? Write it down for both ranks.",
                "alpha / r = new alpha / new_r, so new alpha = alpha new_r / r; with roots for rsLoRA.",
                "return alpha * (____ / ____) ** (0.5 if use_rslora else ____)"),
         misconceptions=(
             Misconception(
-                "rank-changed-alpha-kept", lambda alpha, r, new_r, use_rslora: alpha,
+                "rank-changed-alpha-kept", lambda alpha, r, new_r, use_rslora=False: alpha,
                 "With alpha as it was, alpha / r shrinks as r grows: the update changes its size with the rank.",
                 "print scaling(8, 4) and scaling(8, 16)."),
             Misconception(
-                "ratio-upside-down", lambda alpha, r, new_r, use_rslora: alpha * (r / new_r) ** (
+                "ratio-upside-down", lambda alpha, r, new_r, use_rslora=False: alpha * (r / new_r) ** (
                     0.5 if use_rslora else 1),
                 "A larger rank needs a larger alpha, for alpha / r to stay.",
                 "put your alpha into scaling with the new rank, and compare."),
             Misconception(
-                "alpha-set-to-the-rank", lambda alpha, r, new_r, use_rslora: float(new_r),
+                "alpha-set-to-the-rank", lambda alpha, r, new_r, use_rslora=False: float(new_r),
                 "alpha = r gives a scaling of 1; the scaling before was another one.",
                 "put your alpha into scaling with the new rank, and compare."),
             Misconception(
-                "roots-left-out", lambda alpha, r, new_r, use_rslora: alpha * new_r / r,
+                "roots-left-out", lambda alpha, r, new_r, use_rslora=False: alpha * new_r / r,
                 "With rsLoRA the scaling falls with sqrt(r), so alpha grows with sqrt(r), too.",
                 "put your alpha into scaling with use_rslora=True, and compare."),
             Misconception(
-                "scaling-taken-for-alpha", lambda alpha, r, new_r, use_rslora: scaling(alpha, new_r, use_rslora),
+                "scaling-taken-for-alpha", lambda alpha, r, new_r, use_rslora=False: scaling(alpha, new_r, use_rslora),
                 "This is the scaling that the old alpha has at the new rank; asked is the alpha that keeps the old "
                 "scaling.",
                 "put your alpha into scaling with the new rank, and compare."),

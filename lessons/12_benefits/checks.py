@@ -42,14 +42,19 @@ def costs(d, k, r, merged):
     return sum(len(M) * M.shape[1] for M in ([np.zeros((d, k))] + [A, B] * (not merged))), A.nbytes + B.nbytes
 
 
-def layer(d, k, r, alpha, rng, merged=False, tied=False):
+def layer(d, k, r, alpha, rng, merged=False):
     W, A, B = (rng.normal(size=shape) for shape in ((d, k), (r, k), (d, r)))
     kept = W + alpha / r * B @ A if merged else W
-    return {"W": kept, "A": A, "B": B, "alpha": alpha, "W0": W if merged else None} | ({"embedding": W} if tied else {})
+    return {"W": kept, "A": A, "B": B, "alpha": alpha, "W0": W if merged else None, "name": "layers.0.q_proj"}
 
 
-def switched(was, now, d=3, k=5, r=2, alpha=5.0, tied=False):
-    return lambda rng: (layer(d, k, r, alpha, rng, was, tied), now)
+def tiny(*rest):
+    """The layer of the examples, and further arguments."""
+    return {"W": np.array([[1.0]]), "A": np.array([[2.0]]), "B": np.array([[3.0]]), "alpha": 1, "W0": None}, *rest
+
+
+def switched(was, now, d=3, k=5, r=2, alpha=5.0):
+    return lambda rng: (layer(d, k, r, alpha, rng, was), now)
 
 
 def update_added(new, old, merged):
@@ -60,9 +65,10 @@ def lora_path(h, layer, x, training, mask):
     return {"h - x W^T": h - x @ layer["W"].T}
 
 
-def head_and_embedding(new, old, merged):
-    """A tied output head: its weight is the embedding's own array."""
-    return {"W": new["W"], "embedding": old["embedding"]}
+def new_and_old(set_merged, layer, merged):
+    """The new W, and the array that W was before, which others may hold too."""
+    held = layer["W"]
+    return set_merged(layer, merged)["W"], held
 
 
 def passed_through(merged, training, d=3, k=5, r=2, alpha=5.0):
@@ -118,12 +124,14 @@ def counted(adds=lambda d, k, r, merged: d * k + (not merged) * r * (d + k), siz
 TASKS = (
     Task(
         set_merged, "the layer",
-        checks=(Check("merging", switched(False, True), parts=update_added),
+        checks=(Check("merging", switched(False, True), lambda: tiny(True), parts=update_added),
+                Check("merging a square layer, where a wrong transpose raises no error",
+                      switched(False, True, 3, 3, 3), parts=update_added),
                 Check("merging what is merged: nothing changes", switched(True, True), parts=update_added),
                 Check("unmerging gives back the bits of W0", switched(True, False), exact=True),
                 Check("unmerging what is not merged: nothing changes", switched(False, False), exact=True),
-                Check("a tied output head: the embedding it shares its array with must not change",
-                      switched(False, True, tied=True), observe=head_and_embedding)),
+                Check("merging: the array that W was before must not change", switched(False, True), call=new_and_old,
+                      returns=("the new W", "the array that W was before"))),
         hints=("Four cases: merged or not, asked for or not. In which two is there nothing to do? And what has to be "
                "kept, "
                "so that the way back is exact?",
@@ -137,6 +145,10 @@ TASKS = (
                 "Merging a merged layer adds the update a second time: W - W0 is then twice the update.",
                 "merge twice and print np.linalg.norm(W - W0) each time."),
             Misconception(
+                "toggled", lambda q, merged: merging()(q, q["W0"] is None),
+                "The second argument says what is asked for; this goes from one to the other whatever it says.",
+                "call it twice with merged = True: the second call must change nothing."),
+            Misconception(
                 "unmerged-by-subtracting", merging(undo=lambda q, update: q["W"] - update),
                 "(W0 + u) - u is W0 only up to rounding; the array that was kept is exact.",
                 "print (W0 + u - u == W0).all()."),
@@ -149,6 +161,14 @@ TASKS = (
                 "The update is (alpha / r) B A, in the merged weight as in the forward pass.",
                 "compare the outputs before and after merging."),
             Misconception(
+                "alpha-floor-divided-when-merging", merging(scale=lambda q: q["alpha"] // len(q["A"])),
+                "alpha // r is rounded down to a whole number; the update is (alpha / r) B A.",
+                "print 5 // 2 and 5 / 2.", source="//"),
+            Misconception(
+                "divided-by-d-when-merging", merging(scale=lambda q: q["alpha"] / len(q["B"])),
+                "B is (d, r): its rows are the d outputs. r is the number of its columns, and of the rows of A.",
+                "print the shapes of A and B, and say which number they share."),
+            Misconception(
                 "W0-not-kept", merging(keep=False),
                 "Without the array of before there is no exact way back, and nothing says that the layer is merged.",
                 "merge, and then try to unmerge."),
@@ -158,13 +178,18 @@ TASKS = (
                 "compare W before merging and after unmerging."),
             Misconception(
                 "tied-head-merged-in-place", in_place,
-                "+= writes into the array that the embedding shares, so the embeddings change with the head.",
-                "let table = layer[\"W\"], merge, and look at table."),
+                "+= writes into the array that W was before, and whoever else holds it sees it change, as the layer "
+                "that was given does.",
+                "let before = layer[\"W\"], merge, and look at before.", r"\+=|out=", "W merged in place"),
         )),
     Task(
         forward, "h",
-        checks=(Check("not merged, in use", passed_through(False, False), parts=lora_path),
-                Check("not merged, in training: with dropout", passed_through(False, True), parts=lora_path),
+        checks=(Check("not merged, in use", passed_through(False, False),
+                      lambda: tiny(np.array([[1.0]]), False, np.array([[0.0]])), parts=lora_path),
+                Check("not merged, in training: with dropout", passed_through(False, True),
+                      lambda: tiny(np.array([[1.0]]), True, np.array([[0.0]])), parts=lora_path),
+                Check("a square layer, where a wrong transpose raises no error", passed_through(False, False, 3, 3, 3),
+                      parts=lora_path),
                 Check("merged, in use", passed_through(True, False), parts=lora_path),
                 Check("merged, in training: an error", passed_through(True, True), raises=True)),
         hints=("When is W the whole truth? Which path does the dropout of LoRA lie on, and when is it active?",
@@ -194,8 +219,7 @@ TASKS = (
         )),
     Task(
         costs, ("the number of multiply-adds", "the number of bytes"),
-        checks=(Check("not merged", sizes(False)), Check("merged", sizes(True)),
-                Check("4096 x 4096 at r = 8, not merged", lambda rng: (4096, 4096, 8, False))),
+        checks=(Check("not merged", sizes(False), lambda: (4096, 4096, 8, False)), Check("merged", sizes(True))),
         hints=("Multiply a token by A, then the result by B: how many products is that? What is in the file?",
                "d k for W x, r k for A x, d r for B u; the file holds r (d + k) numbers of 4 bytes.",
                "adapter = r * (____); return d * k + (____ if merged else ____), 4 * ____"),

@@ -1,48 +1,32 @@
-"""What can be measured about a wrong answer: its type, its shape, by which factor it is off, where it is wrong."""
+"""Whether two answers are equal, and the first thing in which they differ: the type, the shape, or the numbers.
 
+Every function here takes answers of any type.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
 
 from lora_np import Tensor
 
+from .describe import ATOL, NUMBER, RTOL, entries, number, numeric, plain, sharp, show
 from .transport import Other
 
-RTOL, ATOL = 1e-6, 1e-9
-NUMBER = (int, float)
 
+@dataclass(frozen=True)
+class Measured:
+    """A property with its number: it holds from low to high. words: what is expected, "near 0"."""
 
-def show(value):
-    """A value in a few words."""
-    if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape}"
-    if isinstance(value, Tensor):
-        return f"a Tensor of shape {value.shape}"
-    if isinstance(value, Other):
-        return value.text
-    if isinstance(value, NUMBER) and not isinstance(value, bool):
-        return f"the number {number(value)}"
-    if isinstance(value, dict):
-        return f"a dict of {len(value)}"
-    if isinstance(value, (list, tuple)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return repr(value) if len(repr(value)) < 60 else f"a {type(value).__name__}"
+    value: float
+    low: float
+    high: float
+    words: str
 
-
-def number(value):
-    """A number as a message shows it: whole ones in full, others to 6 digits."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
-
-
-def plain(value):
-    """An array without axes as its number; anything else as it is."""
-    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
-
-
-def numeric(value):
-    """A number, or an array without axes, as a number; else None."""
-    value = plain(value)
-    return value if isinstance(value, NUMBER) and not isinstance(value, bool) else None
+    @property
+    def holds(self):
+        return bool(self.low <= self.value <= self.high)
 
 
 def named(want, names):
@@ -53,51 +37,57 @@ def named(want, names):
 def difference(got, want, names="the result", exact=False):
     """(kind, sentence) about the first difference, or None. kind: "type", "shape" or "value"."""
     if not isinstance(names, str):
-        if not isinstance(got, (tuple, list)) or len(got) != len(names):
-            return "type", f"it returned {show(got)}, expected {len(names)} values: {', '.join(names)}"
-        pairs = list(zip(got, named(want, names), strict=True))
-        order = _exchanged(got, want, names, exact)
-        if order:
-            return "value", f"the results are in another order: {', '.join(order)}, expected {', '.join(names)}"
-        # All types and shapes first: a wrong shape says more than a wrong number before it.
-        for kinds in (("type", "shape"), ("value",)):
-            for part, (name, right) in pairs:
-                found = difference(part, right, name, exact)
-                if found and found[0] in kinds:
-                    return found
-        return None
-    want = plain(want)
-    if isinstance(want, np.ndarray):
-        return _array(got, want, names, exact)
-    if isinstance(want, (bool, str)) or want is None:
-        return None if type(got) is type(want) and got == want else _plain(got, want, names)
-    if isinstance(want, NUMBER):
+        return _parts(got, want, names, exact)
+    if isinstance(plain(want), NUMBER) and not isinstance(plain(want), bool):
         if numeric(got) is None:
-            return "type", f"{names} is {show(got)}, expected a number"
-        got = numeric(got)
-        return None if _close(got, want, exact) else ("value", _scalar(got, want, names))
+            return "type", f"{names} is {show(got)}, expected a number{_advice(got, want)}"
+        return None if _close(got, want, exact) else ("value", _scalar(numeric(got), numeric(want), names))
+    if isinstance(want, np.ndarray) and want.ndim:
+        return _array(got, want, names, exact)
     if isinstance(want, dict):
         return _dict(got, want, names, exact)
-    return _sequence(got, want, names, exact)
+    if isinstance(want, (list, tuple)):
+        return _sequence(got, want, names, exact)
+    got, want = plain(got), plain(want)
+    return None if type(got) is type(want) and bool(got == want) else (
+        "value" if type(got) is type(want) else "type", f"{names} is {show(got)}, expected {show(want)}")
+
+
+def _parts(got, want, names, exact):
+    """The first difference of a tuple of values that have names of their own."""
+    if not isinstance(got, (tuple, list)) or len(got) != len(names):
+        return "type", f"it returned {show(got)}, expected {len(names)} values: {', '.join(names)}"
+    order = _exchanged(got, want, names, exact)
+    if order:
+        return "value", f"the results are in another order: {', '.join(order)}, expected {', '.join(names)}"
+    # All types and shapes first: a wrong shape says more than a wrong number before it.
+    found = [difference(part, right, name, exact) for part, (name, right) in zip(got, named(want, names), strict=True)]
+    found = [d for d in found if d]
+    return next((d for d in found if d[0] != "value"), found[0] if found else None)
 
 
 def _exchanged(got, want, names, exact):
     """The names of the parts of an answer that is right in another order alone; None for any other."""
-    def fits(order):
-        return all(difference(part, want[i], exact=exact) is None for part, i in zip(got, order, strict=True))
-    first, *others = permutations(range(len(want)))
-    return None if fits(first) else next(([names[i] for i in order] for order in others if fits(order)), None)
+    fits = [[difference(part, right, exact=exact) is None for right in want] for part in got]
+    orders = [order for order in permutations(range(len(want))) if all(fits[i][j] for i, j in enumerate(order))]
+    return [names[i] for i in orders[0]] if orders and orders[0] != tuple(range(len(want))) else None
 
 
 def same(a, b, exact=False):
     """Whether two answers are equal, as far as a check looks."""
+    if isinstance(a, Measured) and isinstance(b, Measured):
+        return a.holds == b.holds
     a, b = plain(a), plain(b)
-    if isinstance(a, (np.ndarray, list, tuple, dict)) and type(a) is not type(b):
-        return False
     if isinstance(a, Other) or isinstance(b, Other):
-        return a == b
-    if isinstance(a, tuple):
-        return len(a) == len(b) and all(same(p, q, exact) for p, q in zip(a, b, strict=True))
+        return type(a) is type(b) and a == b
+    if isinstance(a, (list, tuple, dict)) and (type(a) is not type(b) or len(a) != len(b)):
+        return False
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key], exact) for key in a)
+    if isinstance(a, (list, tuple)):
+        return all(same(p, q, exact) for p, q in zip(a, b, strict=True))
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return same(a.data, b.data, exact)
     return difference(a, b, exact=exact) is None
 
 
@@ -108,99 +98,90 @@ def signature(value):
     return value.shape if isinstance(value, np.ndarray) else type(value).__name__
 
 
-def factor(got, want):
-    """c where got is c times want in every entry, c not 1; else None."""
-    if not want.size or not np.any(want):
-        return None
-    c = np.vdot(want, got) / np.vdot(want, want)
-    fits = np.allclose(got, c * want, rtol=1e-5, atol=1e-8 * np.abs(want).max()) and abs(c - 1) > 1e-6
-    return float(c) if fits else None
-
-
-def sharp(got, want, name):
-    """A sentence that says all about how two arrays of one shape differ; None where there is no such sentence."""
-    if not np.isfinite(got).all() and np.isfinite(want).all():
-        kind = "nan" if np.isnan(got).any() else "infinite"
-        return f"{name} is {kind} in {np.sum(~np.isfinite(got))} of {got.size} entries"
-    if not np.isfinite(want).all():
-        return None
-    if np.any(want) and np.abs(got).max() <= 1e-9 * np.abs(want).max():
-        return f"{name} is zero in every entry, expected numbers up to {number(float(np.abs(want).max()))}"
-    if np.abs(want).max() <= 1e-9 * np.abs(got).max():
-        return f"{name} should be zero in every entry, and has numbers up to {number(float(np.abs(got).max()))}"
-    c = factor(got, want) if want.size > 1 else None
-    if c is not None and abs(c + 1) < 1e-6:
-        return f"{name} has the wrong sign in every entry"
-    if c is not None and c > 0:
-        return f"{name} is {max(c, 1 / c):.2f}x too {'large' if c > 1 else 'small'} in every entry"
-    if c is not None and c < 0:
-        return f"{name} is {c:.2f} times what it should be in every entry"
-    if want.ndim == 2 and want.shape[0] == want.shape[1] and np.allclose(got.T, want, rtol=RTOL, atol=ATOL):
-        return f"{name} is transposed"
-    shift = np.mean(got - want)
-    if want.size > 1 and np.allclose(got - want, shift, rtol=1e-6, atol=1e-9):
-        return f"{name} is off by {shift:+.6g} in every entry"
+def properties(got, want):
+    """A sentence about the first property {name: value} that differs, or None."""
+    for name, right in want.items():
+        value = got[name]
+        if isinstance(right, Measured):
+            if not value.holds:
+                return f"{name} is {number(float(value.value))}, expected {right.words}"
+        elif isinstance(right, bool):
+            if value != right:
+                return f"{name}: this should hold, and does not" if right else f"{name}: this should not be so, and is"
+        elif found := difference(value, right, name):
+            return found[1]
     return None
 
 
-def _close(got, want, exact):
-    if exact or (isinstance(got, int) and isinstance(want, int)):
+def _right(got, want, exact):
+    """Where two arrays of one shape agree: to 6 digits, or to what float32 holds where one of them is float32."""
+    if exact or (got.dtype.kind in "iu" and want.dtype.kind in "iu"):
         return got == want
-    return bool(np.isclose(got, want, rtol=RTOL, atol=ATOL, equal_nan=True))
+    if np.float32 in (got.dtype, want.dtype):
+        finite = np.abs(want[np.isfinite(want)])
+        return np.isclose(got, want, rtol=1e-4, atol=1e-5 * finite.max(initial=ATOL), equal_nan=True)
+    return np.isclose(got, want, rtol=RTOL, atol=ATOL, equal_nan=True)
 
 
-def _plain(got, want, name):
-    return "value" if type(got) is type(want) else "type", f"{name} is {show(got)}, expected {show(want)}"
+def _close(got, want, exact):
+    return bool(_right(np.asarray(got), np.asarray(want), exact))
 
 
 def _scalar(got, want, name):
     return f"{name} is {number(got)}, expected {number(want)}"
 
 
+def _advice(got, want):
+    """How to make the right type of what is there."""
+    if isinstance(got, Tensor):
+        return "; t.data is its array" if isinstance(want, np.ndarray) and want.ndim else "; t.item() is its number"
+    kind = got.text if isinstance(got, Other) else ""
+    if isinstance(want, np.ndarray):
+        return "; np.array(…) makes one of it" if isinstance(got, (list, tuple)) or "matrix" in kind else ""
+    lazy = ("generator", "object", "dict_", "set", "range")
+    return "; list(…) makes one of it" if isinstance(want, list) and any(word in kind for word in lazy) else ""
+
+
 def _array(got, want, name, exact):
     if not isinstance(got, np.ndarray):
-        advice = "; t.data is its array" if isinstance(got, Tensor) else ""
-        return "type", f"{name} is {show(got)}, expected {show(want)}{advice}"
+        return "type", f"{name} is {show(got)}, expected {show(want)}{_advice(got, want)}"
     if got.shape != want.shape:
         turned = got.T.shape == want.shape and np.allclose(got.T, want, rtol=RTOL, atol=ATOL)
         return "shape", (f"{name} has shape {got.shape}, expected {want.shape}"
                          + ("; transposed, its numbers are right" if turned else ""))
-    right = got == want if exact else np.isclose(got, want, rtol=RTOL, atol=ATOL, equal_nan=True)
+    right = _right(got, want, exact)
     if right.all():
         return None
     if exact and np.allclose(got, want, rtol=RTOL, atol=ATOL):
         return "value", (f"{name} is right only up to rounding: {np.sum(~right)} of {right.size} entries differ in "
                          "their last bits")
-    return "value", sharp(got, want, name) or _entries(got, want, right, name)
-
-
-def _entries(got, want, right, name):
-    with np.errstate(invalid="ignore"):
-        gap = np.where(right, -1, np.nan_to_num(np.abs(got - want.astype(float)), nan=np.inf))
-    at = np.unravel_index(int(gap.argmax()), gap.shape)
-    where = f" at {[int(i) for i in at]}" if want.ndim else ""
-    return (f"{name} is right in {np.sum(right)} of {right.size} entries; the worst{where} is "
-            f"{number(got[at].item())}, expected {number(want[at].item())}")
+    return "value", sharp(got, want, name) or entries(got, want, right, name)
 
 
 def _sequence(got, want, name, exact):
     if not isinstance(got, (list, tuple)):
-        return "type", f"{name} is {show(got)}, expected {show(want)}"
-    entries = "entry" if len(got) == 1 else "entries"
+        return "type", f"{name} is {show(got)}, expected {show(want)}{_advice(got, want)}"
     if want and isinstance(want[0], str) and all(isinstance(g, str) for g in got):
-        extra, missing = [g for g in got if g not in want], [w for w in want if w not in got]
-        facts = [f"{what}: {', '.join(some[:4])}{', …' * (len(some) > 4)}"
-                 for what, some in (("too many", extra), ("missing", missing)) if some]
-        if facts:
-            return "value", f"{name} has {len(got)} {entries}, expected {len(want)}; {'; '.join(facts)}"
-        return None if list(got) == list(want) else ("value", f"{name} has the right entries in another order")
+        return None if list(got) == list(want) else ("value", _texts(got, want, name))
     if len(got) != len(want):
-        return "shape", f"{name} has {len(got)} {entries}, expected {len(want)}"
-    for i, (g, w) in enumerate(zip(got, want, strict=True)):
-        found = difference(g, w, f"{name}[{i}]", exact)
-        if found:
-            return found
-    return None
+        return "shape", f"{name} has {_count(len(got))}, expected {len(want)}"
+    found = [difference(g, w, f"{name}[{i}]", exact) for i, (g, w) in enumerate(zip(got, want, strict=True))]
+    return next((d for d in found if d), None)
+
+
+def _count(n):
+    return f"{n} {'entry' if n == 1 else 'entries'}"
+
+
+def _texts(got, want, name):
+    """A sentence about two lists of texts that differ."""
+    facts = [f"{what}: {', '.join(some[:4])}{', …' * (len(some) > 4)}" for what, some in (
+        ("too many", list((Counter(got) - Counter(want)).elements())),
+        ("missing", list((Counter(want) - Counter(got)).elements()))) if some]
+    if not facts:
+        return f"{name} has the right entries in another order"
+    counts = "" if len(got) == len(want) else f" {_count(len(got))}, expected {len(want)};"
+    return f"{name} has{counts or ' wrong entries;'} {'; '.join(facts)}"
 
 
 def _dict(got, want, name, exact):
@@ -212,14 +193,3 @@ def _dict(got, want, name, exact):
     found = [d for key in want if (d := difference(got[key], want[key], f"{name}[{key!r}]", exact))]
     more = f" ({len(found)} of {len(want)} entries are wrong)" if len(found) > 1 else ""
     return (found[0][0], found[0][1] + more) if found else None
-
-
-def properties(got, want):
-    """A sentence about the first property {name: value} that differs, or None."""
-    for name, right in want.items():
-        if isinstance(right, bool) and got[name] != right:
-            return f"{name}: this should hold, and does not" if right else f"{name}: this should not be so, and is"
-        found = difference(got[name], right, name)
-        if found:
-            return found[1]
-    return None

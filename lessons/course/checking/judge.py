@@ -3,24 +3,27 @@
 It works on what a worker wrote down; no code of the student's runs here.
 """
 
-import inspect
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from . import compare, runner
-from .diagnosis import Outcome, diagnose, expected
-from .tasks import SEEDS
-from .transport import decode
+from . import problems, runner
+from .diagnosis import Outcome, diagnose
+from .source import Source
+from .transport import decode, printable
+
+LARGEST = 1 << 20  # bytes of a file
 
 
 @dataclass
 class TaskVerdict:
     """state: "done", "wrong" or "not started". passed: names of the checks that hold. check: the first that does not.
 
-    fact: what is wrong, in one line. inputs: on what. known: the Misconception that this is, or None.
+    fact: what is wrong, in one line. inputs: on what. known: the Misconception that this is, or None. example: what the
+    example of the docstring gives, where that is wrong too. rests_on: functions that it calls and that are not done.
+    stop: "timeout" or "crash" where it did not come to its end.
     """
 
     name: str
@@ -32,6 +35,9 @@ class TaskVerdict:
     known: object = None
     trace: str = ""
     printed: str = ""
+    example: str = ""
+    rests_on: tuple = ()
+    stop: str = ""
 
 
 @dataclass
@@ -54,8 +60,9 @@ class Verdict:
 
     @property
     def first(self):
-        """The first task that is not done, or None."""
-        return next((t for t in self.tasks if t.state == "wrong"), None) or next(
+        """The first task that is wrong, else the first that is not started, else None."""
+        return next((t for t in self.tasks if t.state == "wrong" and not t.rests_on), None) or next(
+            (t for t in self.tasks if t.state == "wrong"), None) or next(
             (t for t in self.tasks if t.state != "done"), None)
 
     @property
@@ -63,32 +70,40 @@ class Verdict:
         return self.first.known.id if self.first and self.first.known else ""
 
 
-def verdict(exercise, file, timeout, shown):
-    """Run a student's file and judge it. shown: its name in messages."""
-    if not Path(file).is_file():
+def verdict(exercise, file, timeout, shown, **options):
+    """Run a student's file and judge it. shown: its name in messages. Raises runner.CannotRun."""
+    file = Path(file)
+    if not file.is_file():
         return Verdict("missing", exercise.total, message=str(shown))
-    return judge(exercise, runner.run(file, exercise.number, timeout, shown))
+    if file.stat().st_size > LARGEST:
+        return Verdict("syntax_error", exercise.total, message=f"the file is {file.stat().st_size / 1e6:.0f} MB large")
+    return judge(exercise, runner.run(file, exercise.number, timeout, shown, **options),
+                 Source(file.read_bytes().decode("utf-8-sig", "replace")))
 
 
-def judge(exercise, run):
-    """The Verdict on a Run."""
+def judge(exercise, run, source=None):
+    """The Verdict on a Run. source: the Source of the file, where there is one."""
     total = exercise.total
     if run.status in ("syntax_error", "import_error"):
         return Verdict(run.status, total, message=_failed(run), trace=run.error["trace"], printed=run.printed)
-    cells = {(r["task"], r["check"], r["seed"]): r for r in run.records}
     if run.status in ("timeout", "crash"):
-        name, i = run.at or ("import", 0)
-        check = next((task.checks[i].name for task in exercise.tasks if task.name == name), None)
-        where = f"{name} ({check})" if check else "the file, on import,"
-        return Verdict(run.status, total, message=f"{where} {run.error['text']}")
+        where = f": line {run.error['line']}" if run.error.get("line") else ""
+        return Verdict(run.status, total, message=f"the file, on import, {run.error['text']}{where}")
+    records = {(r["task"], r["check"], r["seed"]): r for r in run.records}
     with np.errstate(all="ignore"):
-        verdicts = [_judge_task(task, cells) for task in exercise.tasks]
-    states = {t.state for t in verdicts}
-    status = {("done",): "pass", ("not started",): "not_started"}.get(tuple(states), "fail")
+        verdicts = [_judge_task(task, records, run, source) for task in exercise.tasks]
+    undone = {t.name for t in verdicts if t.state != "done"}
+    for t in verdicts:
+        t.rests_on = tuple(sorted(undone & source.calls(t.name))) if source and t.state == "wrong" else ()
+    states, stops = {t.state for t in verdicts}, [t for t in verdicts if t.stop]
+    status = "pass" if states == {"done"} else "not_started" if states == {"not started"} else (
+        "crash" if any(t.stop == "crash" for t in stops) else "timeout" if stops else "fail")
     this = Verdict(status, total, verdicts)
-    if status == "fail":
-        first = this.first
-        this.message = f"{first.name}: {first.fact} ({first.check})" if first.check else f"{first.name}: not started"
+    if status not in ("pass", "not_started"):
+        first = next((t for t in stops if t.stop == status), this.first)
+        this.message = printable(f"{first.name} ({first.check}) {first.fact}" if first.stop else
+                                 f"{first.name}: {first.fact} ({first.check})" if first.check else
+                                 f"{first.name}: {first.fact or 'not started'}")
     return this
 
 
@@ -100,114 +115,33 @@ def _failed(run):
     if re.match(r"import of lessons|No module named 'lessons", e["text"]):
         what = "an exercise may import lora_np, NumPy and Python's own modules, but not the lessons"
     where = f"line {e['line']}, " if e["line"] else ""
-    return where + what + (f", in: {e['code']}" if e["code"] else "")
+    return printable(where + what + (f", in: {e['code']}" if e["code"] else ""))
 
 
-def _judge_task(task, cells):
-    outcomes = {cell: _outcome(cells.get((task.name, *cell), {"missing": True})) for cell in task.cells}
-    found, passed = [], []
-    for i, check in enumerate(task.checks):
-        problems = [p for seed in SEEDS if (p := _problem(task, i, seed, outcomes[i, seed]))]
-        passed += [check.name] if not problems else []
-        found += problems[:1]
-    if not found:
+def _judge_task(task, records, run, source):
+    """The TaskVerdict on a function."""
+    try:
+        outcomes = {cell: outcome(records.get((task.name, *cell), {"unmade": True})) for cell in task.cells}
+        found = {cell: problems.find(task, *cell, outcomes[cell], run, source) for cell in task.cells}
+    except Exception as error:  # whatever an answer is, it must not end the checking of the others
+        fact = f"the checker cannot read what it returns ({type(error).__name__}: {error})"
+        return TaskVerdict(task.name, "wrong", [], task.checks[0].name, fact)
+    wrong = {i for (i, _), problem in found.items() if problem}
+    passed = [check.name for i, check in enumerate(task.checks) if i not in wrong]
+    if not wrong:
         return TaskVerdict(task.name, "done", passed)
-    first = found[0]
-    if first["fact"] == "not started":
+    first, example = problems.chosen(found)
+    if not first.fact:
         return TaskVerdict(task.name, "not started", [])
-    known = None if first.get("plain") else diagnose(task, outcomes)
-    return TaskVerdict(task.name, "wrong", passed, first["check"], first["fact"], first["inputs"], known,
-                       first.get("trace", ""), first.get("printed", ""))
+    stop = run.stopped.get(task.name)
+    known = first.known or (None if first.plain or stop else diagnose(
+        task, outcomes, source.code(task.name) if source else None))
+    return TaskVerdict(task.name, "wrong", passed, first.check, printable(first.fact), printable(first.inputs), known,
+                       first.trace, first.printed, printable(example), stop=stop.status if stop else "")
 
 
-def _outcome(record):
-    if "value" in record:
-        return Outcome(decode(record["value"]), None, record)
-    return Outcome(None, record.get("error", {"type": "missing"}), record)
-
-
-def _problem(task, i, seed, outcome):
-    """What is wrong with one call, as a dict; None if nothing is. plain: a mistake of Python and not of LoRA."""
-    check, record = task.checks[i], outcome.record
-    arguments, right = expected(task, i, seed)
-    problem = {"check": check.name, "inputs": describe_inputs(task, arguments), "printed": record.get("printed", "")}
-    if record.get("missing"):
-        return {**problem, "fact": f"there is no function {task.name} in the file", "plain": True}
-    if outcome.error:
-        if outcome.error["type"] == "NotImplementedError":
-            return {**problem, "fact": "not started"}
-        if right.error and right.error["type"] == outcome.error["type"]:
-            named = check.says(*arguments) if check.says else ""
-            return None if named in outcome.error["text"] else {
-                **problem, "fact": f"it raises {right.error['type']}, but its text does not name {named}"}
-        return {**problem, "fact": _raised(outcome.error, right), "trace": outcome.error.get("trace", "")}
-    value = outcome.value
-    if right.error:
-        return {**problem, "fact": f"it returned {compare.show(value)}, expected it to raise {right.error['type']}"}
-    if value is None and right.value is not None:
-        printed = record.get("printed", "").strip()
-        fact = "it prints its result instead of returning it" if printed else "it returns None; is a return missing?"
-        return {**problem, "plain": bool(printed), "fact": fact}
-    fact = _difference(task, check, arguments, value, right.value)
-    if fact:
-        return {**problem, "fact": fact}
-    if record.get("changed"):
-        changed = ", ".join(list(inspect.signature(task.reference).parameters)[n] for n in record["changed"])
-        arrays = all(isinstance(arguments[n], np.ndarray) for n in record["changed"])
-        advice = "make new arrays" if arrays else "make a copy and change that"
-        return {**problem, "fact": f"it changes its argument {changed}, which belongs to the caller; {advice}"}
-    if record.get("again") is False:
-        return {**problem, "plain": True, "fact": "called again with the same arguments, it gives another result"}
-    return None
-
-
-def _raised(error, right):
-    where = f"line {error['line']} ({error['code']}) " if error.get("line") else ""
-    if error["type"] == "SystemExit":
-        return f"{where}ends Python instead of returning"
-    if "read-only" in (error["text"] or ""):
-        return (f"{where}changes an array in place that is read-only, as p.data is: give it a new one, "
-                "p.data = p.data - …")
-    wanted = f"; expected {right.error['type']}" if right.error else ""
-    text = re.sub(r"matmul: .*\(size (\d+) is different from (\d+)\)", r"matmul: the inner sizes \2 and \1 differ",
-                  error["text"] or "no message")
-    return f"{where}raised {error['type']}: {text}".splitlines()[0] + wanted
-
-
-def _difference(task, check, arguments, value, right):
-    found = compare.difference(value, right, task.returns, check.exact)
-    if not check.properties:
-        if not found:
-            return None
-        if found[0] == "value" and check.parts and " right in " in found[1]:
-            clear = [compare.sharp(g, w, name) for (name, w), g in zip(
-                check.parts(right, *arguments).items(), check.parts(value, *arguments).values(), strict=True)
-                if not compare.same(g, w)]
-            if any(clear):
-                return next(filter(None, clear))
-        return found[1]
-    if found and found[0] in ("type", "shape"):
-        return found[1]
-    return compare.properties(check.properties(value, *arguments), check.properties(right, *arguments))
-
-
-def describe_inputs(task, arguments):
-    """Arguments by name: "x (4, 5), r = 2"."""
-    names = inspect.signature(task.reference).parameters
-    return ", ".join(f"{name} {value.shape}" if hasattr(value, "shape") else f"{name} = {_brief(value)}"
-                     for name, value in zip(names, arguments, strict=True))
-
-
-def _brief(value):
-    if hasattr(value, "shape"):
-        return str(value.shape)
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, (list, tuple)):
-        inside = ", ".join(map(_brief, value[:6])) + ", …" * (len(value) > 6)
-        return f"[{inside}]" if isinstance(value, list) else f"({inside}{',' * (len(value) == 1)})"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_brief(v)}" for key, v in value.items()) + "}"
-    if isinstance(value, (int, str)) or value is None:
-        return repr(value)
-    return (callable(value) and value.__doc__) or f"a {type(value).__name__}"
+def outcome(record):
+    for kind in ("value", "odd"):
+        if kind in record:
+            return Outcome(decode(record[kind]), None, record)
+    return Outcome(None, record.get("error"), record)

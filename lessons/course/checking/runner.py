@@ -7,124 +7,190 @@ what the user who grades it can do.
 import contextlib
 import json
 import os
+import queue
+import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-MEMORY = 2 << 30  # bytes
+from . import processes, tasks
+
+MEMORY = 2 << 30    # bytes
+STARTING = 60       # seconds that Python and NumPy may take to start on a busy machine
+PATIENCE = 3        # times the limit of a call, for all calls of a function together
+LONGEST = 1 << 23   # characters of a record
+STARVED = f"needs more than {MEMORY >> 30} GB of memory"
 BOOT = """import json, sys
-job = json.load(sys.stdin)
-sys.path[:] = job["path"]
+sys.path[:] = json.loads(sys.argv[1])
 from lessons.course.checking.worker import main
-main(job)"""
+main()"""
 KEPT = ("SYSTEMROOT", "PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # what Python itself may need to start
-live = set()  # the processes that run now
+live = {}  # {process that runs now: its mark}
+
+
+class CannotRun(Exception):
+    """A student's file was not run, for a reason that is not the student's: no room on the disk, no more processes."""
 
 
 @dataclass
 class Run:
     """What a run gave. status: "ran", "timeout", "crash", "syntax_error" or "import_error".
 
-    records: what the worker wrote about each call. at: [task or "import", check] that it was in when it ended.
+    records: what the worker wrote about each call. stopped: {function: Stop} of those that did not come to their end.
+    error: of the import, where that failed. names: {name in the file: whether it is a function written there}.
     """
 
     status: str
     records: list = field(default_factory=list)
-    at: list | None = None
     error: dict | None = None
     seconds: float = 0.0
     printed: str = ""
+    stopped: dict = field(default_factory=dict)
+    names: dict = field(default_factory=dict)
 
 
-def run(path, number, timeout, shown=None):
-    """Run exercise `number` of a student's file; returns a Run. shown: the file's name in messages."""
-    start, folder = time.perf_counter(), Path(tempfile.mkdtemp(prefix="lesson-"))
+@dataclass
+class Stop:
+    """A function, or the import, that did not come to its end. status: "timeout" or "crash". text: what it did."""
+
+    function: str
+    status: str
+    check: int
+    text: str
+    line: int | None = None
+
+
+def run(path, number, timeout, shown=None, root=tasks.LESSONS.parent):
+    """Run exercise `number` of a student's file; returns a Run.
+
+    timeout: the seconds that one call may take. shown: the file's name in messages. root: the course that it runs in.
+    A function that hangs or ends its process costs only itself: those after it run in a process of their own. Raises
+    CannotRun.
+    """
+    start, this, todo = time.perf_counter(), Run("ran"), [task.name for task in tasks.load(number).tasks]
+    job = {"shown": shown or Path(path).name, "exercise": number, "memory": MEMORY, "timeout": timeout}
     try:
-        home, result = folder / "home", folder / "result"
-        home.mkdir()
-        shutil.copyfile(path, home / Path(path).name)
-        root = str(Path(__file__).resolve().parents[3])
-        job = {"path": [root, *(os.path.abspath(p) for p in sys.path if p)], "file": str(home / Path(path).name),
-               "shown": shown or Path(path).name, "exercise": number, "result": str(result), "memory": MEMORY,
-               "timeout": timeout}
-        finished, code = _process(job, home, timeout)
-        lines = result.read_text(encoding="utf-8", errors="replace").splitlines() if result.exists() else []
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    this = _read(lines, finished, code, timeout)
+        with tempfile.TemporaryDirectory(prefix="lesson-", ignore_cleanup_errors=True) as folder:
+            while todo and this.status == "ran":
+                home = Path(folder) / todo[0]
+                home.mkdir()
+                shutil.copyfile(path, home / Path(path).name)
+                stop = _process({**job, "todo": todo, "file": str(home / Path(path).name)}, home, root, this)
+                if stop and stop.function == "import":
+                    this.status, this.error = stop.status, {"text": stop.text, "line": stop.line}
+                elif stop:
+                    this.stopped[stop.function] = stop
+                todo = todo[todo.index(stop.function) + 1:] if stop and stop.function in todo else []
+    except OSError as error:
+        raise CannotRun(str(error)) from None
     this.seconds = time.perf_counter() - start
     return this
 
 
-def _process(job, home, timeout):
-    """(whether it ended in time, exit code) of a worker that does this job."""
+def _process(job, home, root, this):
+    """Let a worker do a job, and add what it says to a Run. Returns the Stop of a function that did not end."""
+    mark = uuid.uuid4().hex
     clean = {name: os.environ[name] for name in KEPT if name in os.environ}
-    clean |= dict.fromkeys(("HOME", "TMPDIR", "TEMP", "TMP"), str(home))
+    clean |= {processes.MARK: mark, **dict.fromkeys(("HOME", "TMPDIR", "TEMP", "TMP"), str(home))}
     clean |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    process = subprocess.Popen([sys.executable, "-I", "-B", "-c", BOOT], stdin=subprocess.PIPE, cwd=home, env=clean,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    live.add(process)
+    here = str(tasks.LESSONS.parent)
+    path = [str(root), *(p for p in map(os.path.abspath, filter(None, sys.path)) if p != here)]
+    process = subprocess.Popen([sys.executable, "-I", "-B", "-c", BOOT, json.dumps(path)], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=home, env=clean,
+                               start_new_session=True)
+    live[process] = mark
     try:
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(job).encode())
-            process.stdin.close()
-        try:
-            process.wait(timeout)
-            return True, process.returncode
-        except subprocess.TimeoutExpired:
-            return False, None
+            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.flush()  # and left open: the worker ends itself when this end is closed
+        return _listen(process, job, this)
     finally:
-        kill(process)
+        processes.end(process, mark)
         process.wait()
-        live.discard(process)
-
-
-def kill(process):
-    """End a process and whatever it started."""
-    if os.name == "posix":
-        for _ in range(5):  # processes that were being born may be left by the first
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                return
-            time.sleep(0.01)
-    elif process.poll() is None:
-        subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True)
+        del live[process]
+        with contextlib.suppress(OSError):
+            process.stdin.close()
 
 
 def stop():
     """End all processes that run now."""
-    for process in list(live):
-        kill(process)
+    for process, mark in list(live.items()):
+        processes.end(process, mark)
 
 
-def _read(lines, finished, code, timeout):
-    """The Run that a worker's lines tell of."""
-    this, ended = Run("ran"), False
-    for line in lines:
+def _listen(process, job, this):
+    """Read what a worker says until it ends or has to be ended; returns a Stop, or None if it came to its end."""
+    lines, looks, limit = queue.Queue(100), [], job["timeout"]
+    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+    (function, check), deadline, began = (None, 0), time.monotonic() + STARTING, None
+    while True:
+        line = _next(lines, deadline, process)
+        now = time.monotonic()
+        if line is None and function is None:
+            raise CannotRun("Python did not start for it")
+        if line is None:
+            ended = now < deadline
+            return Stop(function, "crash" if ended else "timeout", check,
+                        _ending(process) if ended else f"did not end within {limit:g} s",
+                        None if ended else _line(looks, job["shown"]))
         try:
             record = json.loads(line)
-        except ValueError:  # cut off while it was written
-            break
+        except ValueError:
+            looks.append(line.decode(errors="replace"))
+            continue
         if "begin" in record:
-            this.at = record["begin"]
+            began = now if record["begin"][0] != function else began
+            (function, check), deadline, looks = record["begin"], now + limit, []
+            if function != "import" and now > began + PATIENCE * limit:
+                return Stop(function, "timeout", check, f"is slow: after {now - began:.0f} s not all of its calls have "
+                            "been made. Those before are right")
         elif "failed" in record:
+            starved = record["error"]["type"] == "MemoryError"
             this.status, this.error, this.printed = record["failed"], record["error"], record["printed"]
+            return Stop("import", "crash", 0, STARVED) if starved else None
+        elif "names" in record:
+            this.names = record["names"]
         elif "end" in record:
-            ended = True
+            return None
+        elif record.get("error", {}).get("type") == "MemoryError":
+            return Stop(function, "crash", check, STARVED)
         else:
             this.records.append(record)
-    starved = [r for r in this.records if r.get("error", {}).get("type") == "MemoryError"]
-    if starved or (this.error and this.error["type"] == "MemoryError"):
-        this.at = [starved[0]["task"], starved[0]["check"]] if starved else this.at
-        this.status, this.error = "crash", {"text": f"needs more than {MEMORY >> 30} GB of memory"}
-    elif not ended:
-        this.status = "crash" if finished else "timeout"
-        this.error = {"text": f"did not end within {timeout:g} s" if not finished else
-                      f"makes Python crash (signal {-code})" if code < 0 else "ends Python itself, as os._exit does"}
-    return this
+
+
+def _read(stream, lines):
+    """Put the lines of a stream into a queue, and None at its end."""
+    with contextlib.suppress(ValueError, OSError):
+        for line in iter(lambda: stream.readline(LONGEST), b""):
+            lines.put(line)
+    lines.put(None)
+
+
+def _next(lines, deadline, process):
+    """The next line; None where none comes until the deadline or because the process has ended."""
+    while (left := deadline - time.monotonic()) > 0:
+        ended = process.poll() is not None  # a process that it started may hold the stream open
+        try:
+            return lines.get(timeout=min(left, 0.1))
+        except queue.Empty:
+            if ended:
+                return None
+    return None
+
+
+def _ending(process):
+    code = process.wait()
+    return f"makes Python crash (signal {-code})" if code < 0 else "ends Python itself, as os._exit does"
+
+
+def _line(looks, shown):
+    """The line of the student's file that a dump of all stacks tells of, the innermost first; None without one."""
+    name = re.escape(shown.encode("ascii", "backslashreplace").decode())
+    found = [int(m[1]) for look in looks if (m := re.search(rf'File "{name}", line (\d+) in', look))]
+    return found[0] if found else None

@@ -14,9 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from .compare import Measured
+
+__all__ = ["Check", "Exercise", "Measured", "Misconception", "Task"]
+
 LESSONS = Path(__file__).resolve().parents[2]
 STUBS = Path(__file__).resolve().parent / "stubs.json"
-SEEDS = (0, 1)
+SEEDS, EXAMPLE = (0, 1), "example"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +28,12 @@ class Check:
     """One thing that is checked, on inputs drawn from two seeds.
 
     name: what, in words. inputs: rng -> tuple of arguments.
-    observe: (returned, *arguments) -> what to compare, where a function works by changing its arguments.
-    properties: (result, *arguments) -> {name: value} to compare, where more than one result is right.
+    example: () -> the arguments of the example in the function's docstring, which are tried before the others.
+    also: the same for special cases, which are tried after them.
+    call: (function, *arguments) -> what to compare, where that is more than what one call returns.
+    returns: names of what is compared, where they are not those of the task.
+    properties: (result, *arguments) -> {name: value} to compare, where more than one result is right; a bool, or a
+    Measured with its number.
     parts: (result, *arguments) -> {name: array} in which a wrong result may be easier to describe.
     exact: bit for bit. raises: the right thing to do here is to raise an error, of the type that the reference raises.
     says: arguments -> what the text of that error has to contain.
@@ -33,38 +41,51 @@ class Check:
 
     name: str
     inputs: Callable
-    observe: Callable | None = None
+    example: Callable | None = None
+    also: tuple = ()
+    call: Callable | None = None
+    returns: str | tuple | None = None
     properties: Callable | None = None
     parts: Callable | None = None
     exact: bool = False
     raises: bool = False
     says: Callable | None = None
 
+    @property
+    def seeds(self):
+        """What arguments takes: "example", seeds, and "case 0", "case 1", ..."""
+        return (*[EXAMPLE] * (self.example is not None), *SEEDS, *(f"case {n}" for n in range(len(self.also))))
+
     def arguments(self, seed):
         """Fresh arguments; the same for the same seed."""
+        if isinstance(seed, str):
+            return self.example() if seed == EXAMPLE else self.also[int(seed.split()[1])]()
         return self.inputs(np.random.default_rng([seed, 2106, 9685]))
 
     def perform(self, function, arguments):
         """Call a function as this check does; returns what is to be compared."""
-        # What the caller holds is observed, whatever a list or dict is filled with.
-        held = [a.copy() if type(a) in (list, dict) else a for a in arguments] if self.observe else []
-        returned = function(*arguments)
-        return self.observe(returned, *held) if self.observe else returned
+        return self.call(function, *arguments) if self.call else function(*arguments)
 
 
 @dataclass(frozen=True, eq=False)
 class Misconception:
-    """A mistake with a name: a small wrong implementation, what is true instead, and an experiment that shows it."""
+    """A mistake with a name: a small wrong implementation, what is true instead, and an experiment that shows it.
+
+    source: a regular expression that has to be found in the student's code, where the sentence speaks of code.
+    called: the name in a text, where that is not the id.
+    """
 
     id: str
     wrong: Callable
     sentence: str
     experiment: str
+    source: str = ""
+    called: str = ""
 
     @property
     def title(self):
         """The name as a text shows it: "W0 not kept"."""
-        return self.id.replace("-", " ")
+        return self.called or self.id.replace("-", " ")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +108,7 @@ class Task:
     @cached_property
     def cells(self):
         """(index of the check, seed) of each call."""
-        return [(i, seed) for i in range(len(self.checks)) for seed in SEEDS]
+        return [(i, seed) for i, check in enumerate(self.checks) for seed in check.seeds]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,18 +1,25 @@
 """The process in which a student's file runs: it calls the functions, writes down what happened, and judges nothing.
 
-Started by runner.py. Each line of the result file is one JSON record, written as soon as it is known, so that
-whatever ends this process, the lines before it stay.
+Started by runner.py, which writes a job to its standard input and reads its standard output: a line of JSON for each
+call, written as soon as it is known, so that whatever ends this process, the lines before it stay.
 """
 
+import ast
+import codecs
 import contextlib
+import faulthandler
 import json
 import linecache
 import os
+import signal
 import sys
+import threading
+import time
 import traceback
 import types
 
 from . import tasks
+from .source import Source
 from .transport import encode
 
 try:
@@ -72,7 +79,8 @@ def describe(error, shown):
     trace.stack = traceback.StackSummary.from_list(
         trace.stack[next((i for i, f in enumerate(trace.stack) if f.filename == shown), 0):][-12:])
     kind = "MemoryError" if isinstance(error, MemoryError) else type(error).__name__  # NumPy has one of its own
-    return {"type": kind, "text": text, "line": frames[-1].lineno if frames else None,
+    return {"type": kind, "kinds": [c.__name__ for c in type(error).__mro__], "text": text,
+            "line": frames[-1].lineno if frames else None, "inside": frames[-1].name if frames else "",
             "code": (frames[-1].line or "").strip()[:200] if frames else "", "trace": "".join(trace.format())[:6000]}
 
 
@@ -83,9 +91,11 @@ def import_file(path, shown):
     module = types.ModuleType("exercise")
     module.__file__ = shown
     sys.modules["exercise"] = module
-    text = source.decode("utf-8", "replace")
+    text = source.decode("utf-8-sig", "replace")
     linecache.cache[shown] = (len(text), None, text.splitlines(True), shown)
     try:
+        if source.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise SyntaxError("the file is saved as UTF-16; save it as UTF-8, which Python reads")
         code = compile(source, shown, "exec")
     except (SyntaxError, ValueError) as error:  # null bytes give either, without the name of the file
         if getattr(error, "filename", None):
@@ -95,18 +105,28 @@ def import_file(path, shown):
     return module
 
 
-def call(function, check, first, second, screen, shown):
-    """The record of one call, repeated with equal arguments."""
-    record, before = {}, [encode(a) for a in first]
+def call(function, check, first, second, screen, shown, patience=None):
+    """The record of one call, repeated with equal arguments unless it took longer than patience, in seconds."""
+    record, before, returned = {}, [encode(a) for a in first], []
+
+    def watched(*arguments):
+        returned.append(function(*arguments))
+        return returned[-1]
+
     screen.take()
+    start = time.perf_counter()
     try:
-        record["value"] = encode(check.perform(function, first))
-        if not check.observe:
+        record["value"] = encode(check.perform(watched, first))
+        if not check.call:
             record["changed"] = [i for i, a in enumerate(first) if encode(a) != before[i]]
     except BaseException as error:
         record = {"error": describe(error, shown)}
+        if returned and not record["error"]["line"]:  # the check itself could not go on with what came back
+            record = {"odd": encode(returned[-1])}
     record["printed"] = screen.take()
-    if "value" in record:
+    if record.get("value", 0) is None:
+        record["returned"] = executed_return(function, second)
+    elif "value" in record and not (patience and time.perf_counter() - start > patience):
         try:
             record["again"] = json.dumps(encode(check.perform(function, second))) == json.dumps(record["value"])
         except BaseException:
@@ -114,13 +134,56 @@ def call(function, check, first, second, screen, shown):
     return record
 
 
-def main(job):
+def executed_return(function, arguments):
+    """The line of the return statement with which a call ends; None where it ends without one."""
+    frames, last = [], []
+
+    def trace(frame, event, argument):
+        if event == "call" and not frames:
+            frame.f_trace_lines = False
+            frames.append(frame)
+            return trace
+        if event == "return" and frame is frames[0]:
+            last.append(frame.f_lineno)
+        return None
+
+    sys.settrace(trace)
+    try:
+        function(*arguments)
+    except BaseException:
+        return None
+    finally:
+        sys.settrace(None)
+    if not last or frames[0].f_code.co_name == "<lambda>":
+        return last[-1] if last else None
+    text = "".join(linecache.getlines(frames[0].f_code.co_filename))
+    returns = [node for node in ast.walk(Source(text).tree) if isinstance(node, ast.Return)]
+    return next((node.lineno for node in returns if node.lineno <= last[-1] <= node.end_lineno), None)
+
+
+def end_with_the_grader(pipe):
+    """End this process and those that it started when the process that reads from it is gone, however that ended."""
+    def wait():
+        os.read(pipe, 1)  # nothing is ever written: this returns when the other end is closed
+        if os.name == "posix":
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main():
     """Do a job of runner.py and end this process."""
+    job, owner = json.loads(sys.stdin.buffer.readline()), os.getpid()
     exercise = tasks.load(job["exercise"])
     # Everything that comes from the checks is made before the student's file can change anything.
     calls = [(task, i, seed, task.checks[i].arguments(seed), task.checks[i].arguments(seed))
-             for task in exercise.tasks for i, seed in task.cells]
-    owner, out = os.getpid(), open(job["result"], "w", encoding="utf-8")  # noqa: SIM115
+             for task in exercise.tasks if task.name in job["todo"] for i, seed in task.cells]
+    pipe, out = os.dup(0), os.fdopen(os.dup(1), "w", encoding="ascii")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    sys.stdin, screen = open(os.devnull), Screen()  # noqa: SIM115
+    sys.stdout = sys.stderr = screen
 
     def say(**record):
         if os.getpid() != owner:
@@ -128,24 +191,34 @@ def main(job):
         out.write(json.dumps(record) + "\n")
         out.flush()
 
-    screen = sys.stdout = sys.stderr = Screen()
-    limit(job["memory"], job["timeout"])
+    def begin(name, i):
+        """Before each call: say so, and set what ends it should nobody else. Where it is by then is written, too."""
+        say(begin=[name, i])
+        if hasattr(signal, "alarm"):
+            signal.alarm(int(job["timeout"]) + 5)
+        faulthandler.dump_traceback_later(0.9 * job["timeout"], file=out.fileno())
+
+    end_with_the_grader(pipe)
+    limit(job["memory"], job["timeout"] * (len(calls) + 1))
     for name in [name for name in sys.modules if name.partition(".")[0] == "lessons"]:
         sys.modules[name] = None  # importing the checks, answers and all, is an error from here on
-    say(begin=["import", 0])
+    begin("import", 0)
     try:
         module = import_file(job["file"], job["shown"])
     except BaseException as error:
         kind = "syntax_error" if isinstance(error, SyntaxError) and error.filename == job["shown"] else "import_error"
         say(failed=kind, error=describe(error, job["shown"]), printed=screen.take())
-        say(end=True)
         os._exit(0)
+    there = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    say(names={name: callable(value) and getattr(value, "__module__", "") in ("exercise", None)
+               for name, value in there.items() if isinstance(name, str)})
     for task, i, seed, first, second in calls:
-        function = vars(module).get(task.name)
-        if not callable(function):
+        function = there.get(task.name)
+        if callable(function):
+            begin(task.name, i)
+            say(task=task.name, check=i, seed=seed, **call(function, task.checks[i], first, second, screen,
+                                                           job["shown"], job["timeout"] / 4))
+        else:
             say(task=task.name, check=i, seed=seed, missing=True)
-            continue
-        say(begin=[task.name, i])
-        say(task=task.name, check=i, seed=seed, **call(function, task.checks[i], first, second, screen, job["shown"]))
     say(end=True)
     os._exit(0)  # whatever threads the student's code started

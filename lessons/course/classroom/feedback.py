@@ -4,6 +4,7 @@ import re
 import textwrap
 
 STATES = {"pass": "done", "not_started": "not started"}
+LOOP = "Look for a loop whose condition never becomes false; if it is only slow, --timeout gives it more time."
 
 
 def state(verdict):
@@ -32,44 +33,37 @@ def line(exercise, verdict):
 
 
 def page(exercise, verdict, file, verbose=False):
-    """The verdict with what was checked, the first wrong thing in full, and what to do next."""
+    """The verdict with what was checked, each function that is wrong by itself in full, and what to do next."""
     score = f"{verdict.passed} of {exercise.total} checks pass"
     out = [f"{exercise.number} {exercise.title}: {state(verdict)}, {score}  ({file})", ""]
     if not verdict.tasks:
         out += _wrapped(headline(verdict))
         out += _printed(verdict.printed)
         if verdict.status == "timeout":
-            out += _wrapped("Look for a loop whose condition never becomes false.")
+            out += _wrapped(LOOP)
         out += ["", *verdict.trace.splitlines()] if verbose and verdict.trace else []
     width = max((len(t.name) for t in verdict.tasks), default=0)
-    first, checks = verdict.first, {task.name: [check.name for check in task.checks] for task in exercise.tasks}
+    checks = {task.name: [check.name for check in task.checks] for task in exercise.tasks}
     for task in verdict.tasks:
-        if task.state == "done":
-            text = "right: " + "; ".join(task.passed)
-        elif task is first and task.state == "wrong":
-            text = f"wrong at: {task.check}"
-        else:
-            text = f"wrong at: {task.check}" if task.state == "wrong" else \
-                "not started; will be checked: " + "; ".join(checks[task.name])
+        text = {"done": "right: " + "; ".join(task.passed), "wrong": f"wrong at: {task.check}",
+                "not started": "not started; will be checked: " + "; ".join(checks[task.name])}[task.state]
         out += textwrap.wrap(f"  {task.name:<{width}}  {text}", 110, subsequent_indent=" " * (width + 4))
-        if task is first and task.state == "wrong":
-            out += _first(task, verbose)
-    todo = next((t for t in verdict.tasks if t.state != "done"), None)
-    if todo or not verdict.tasks:
-        reset = f"python -m lessons reset {exercise.number}"
-        if verdict.status == "missing":
-            out += ["", f"The exercise to start from: {reset}"]
-        else:
-            out += ["", f"Edit {file} and check again. A hint: python -m lessons hint {exercise.number}"]
-        if first and first.fact.startswith("there is no function"):
-            out.append(f"The exercise as it was, with a copy of your file kept: {reset}")
-        if not verbose and (verdict.trace or (first and first.trace)):
-            out.append(f"The whole traceback: python -m lessons check {exercise.number} -v")
+        if task.state == "wrong":
+            out += _explained(task, verbose)
+    if verdict.status != "pass":
+        out += ["", *_next_steps(exercise, verdict, file, verbose)]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(out))
 
 
-def _first(task, verbose):
-    out = ["", *_wrapped(task.fact, "    "), *_wrapped(f"inputs: {task.inputs}", "    ")]
+def _explained(task, verbose):
+    """What is wrong with a function; where it rests on others that are wrong themselves, that comes first."""
+    if task.rests_on:
+        others = " and ".join(task.rests_on)
+        return ["", *_wrapped(f"It calls {others}: mend that first.", "    "), ""]
+    out = ["", *_wrapped(task.fact, "    ")]
+    out += _wrapped(LOOP, "    ") if task.stop == "timeout" else []
+    out += _wrapped(f"inputs: {task.inputs}", "    ") if task.inputs else []
+    out += _wrapped(f"The example in its docstring fails, too, {task.example}", "    ") if task.example else []
     out += [f"    {text}" for text in _printed(task.printed)]
     if task.known:
         out += ["", *_wrapped(f"One mistake that gives this: “{task.known.title}”. {task.known.sentence}", "    "),
@@ -77,6 +71,18 @@ def _first(task, verbose):
     if verbose and task.trace:
         out += ["", *(f"    {text}" for text in task.trace.splitlines())]
     return [*out, ""]
+
+
+def _next_steps(exercise, verdict, file, verbose):
+    reset = f"python -m lessons reset {exercise.number}"
+    if verdict.status == "missing":
+        return [f"The exercise to start from: {reset}"]
+    out = [f"Edit {file} and check again. A hint: python -m lessons hint {exercise.number}"]
+    if any(t.fact.startswith("there is no function") for t in verdict.tasks):
+        out.append(f"The exercise as it was, with a copy of your file kept: {reset}")
+    if not verbose and (verdict.trace or any(t.trace and not t.rests_on for t in verdict.tasks)):
+        out.append(f"The whole traceback: python -m lessons check {exercise.number} -v")
+    return out
 
 
 def _printed(text):
