@@ -105,11 +105,11 @@ assert (dx, dw, da, db) == (1.0, 4.0, 2.0, 12.0)  # page
 # right, the gradients from right to left:
 
 # %%
-from lessons.course.pages.drawings import chain_rule
+from lessons.course.pages.drawings import chain_rule as draw
 
 values = {"x": x, "w": w, "a": a, "b": b, "p": p, "u": u, "v": v, "h": h, "L": L}
 gradients = {"x": dx, "w": dw, "a": da, "b": db, "p": dp, "u": du, "v": dv, "h": dh, "L": dL}
-chain_rule.graph(values, gradients, to_x=(dx_from_p, dx_from_u))
+draw.graph(values, gradients, to_x=(dx_from_p, dx_from_u))
 
 # %% [markdown]
 # ## What an operation does to a gradient

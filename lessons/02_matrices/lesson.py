@@ -188,9 +188,9 @@ assert (predicted - wanted).shape == (4, 4)  # page
 # the right one, and disappear.
 
 # %%
-from lessons.course.pages.drawings import matrices
+from lessons.course.pages.drawings import matrices as draw
 
-matrices.shapes()
+draw.shapes()
 
 # %% [markdown]
 # ## Key points

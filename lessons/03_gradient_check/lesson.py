@@ -93,9 +93,9 @@ assert 1e-9 < best["forward"] < 1e-7 and 1e-6 <= best["central"] <= 1e-4 and bes
 assert median_error(central, 1e-12, xs) > 1e5 * median_error(central, 1e-6, xs)  # page
 
 # %%
-from lessons.course.pages.drawings import gradient_check
+from lessons.course.pages.drawings import gradient_check as draw
 
-gradient_check.step_size(steps, curves)
+draw.step_size(steps, curves)
 
 # %% [markdown]
 # Of the four steps to choose from at the top, $10^{-5}$ is the best. The forward difference at its own best is hundreds of
