@@ -113,7 +113,7 @@ def write(fig, path):
     """Write a figure to a PNG file, whole or not at all."""
     with atomic_write(path.parent) as create:
         FigureCanvasAgg(fig)
-        fig.savefig(create(path.name), format="png", dpi=150, metadata={"Software": None})
+        fig.savefig(create(path.name), format="png", dpi=min(150, 2100 / fig.get_figwidth()), metadata={"Software": None})
 
 
 def _shown(path):

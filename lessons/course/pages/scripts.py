@@ -78,7 +78,7 @@ def parse(path):
 def guard_lines(code):
     """The lines, counted from 0, of the statements marked # page: a simple one on any line, a block on its first."""
     marked = {token.start[0] for token in tokenize.generate_tokens(io.StringIO(code).readline)
-              if token.type == tokenize.COMMENT and token.string == "# page"}
+              if token.type == tokenize.COMMENT and re.match(r"# page(:|$)", token.string)}
     guards = set()
     for statement in (s for s in ast.walk(ast.parse(code)) if isinstance(s, ast.stmt)) if marked else ():
         last = statement.lineno if hasattr(statement, "body") else statement.end_lineno
