@@ -1,5 +1,6 @@
 """The figures of lesson 09: what flows where in a LoRA layer, and the graph of the worked example."""
 
+from matplotlib.colors import to_hex
 from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from matplotlib.path import Path
@@ -11,6 +12,7 @@ from .. import figures
 
 GREY, RED, INK = figures.FROZEN, figures.TRAINABLE, figures.INK
 SIDE, NARROW = 3.6, 0.6  # d = k, and r
+TINT = "#eeeeee"  # the darkest ground of a box in a drawn graph
 WIDE = 9  # the line that carries k or d numbers; one of r numbers is to scale
 
 
@@ -76,7 +78,10 @@ def data_flow():
 
 def graph(loss, layer):
     """The graph of the worked example, as the engine draws it. loss: a function that computes it."""
-    return figures.save(draw_graph(loss, model=layer), "09_graph", alt="The graph of the worked example, with the value and "
+    fig = draw_graph(loss, model=layer)
+    for text in fig.axes[0].texts:
+        text.set_color(for_text(to_hex(text.get_color()), TINT))
+    return figures.save(fig, "09_graph", alt="The graph of the worked example, with the value and "
                         "the gradient in each box. x leads to two linear operations: one with lora_A, then times 2 and with "
                         "lora_B, and one with the weight. lora_A and lora_B are orange and hold their gradients, 10 and 15, "
                         "and 12 and minus 18. The weight and the target y are grey, and dashed lines lead from them: they "
