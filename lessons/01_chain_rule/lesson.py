@@ -97,54 +97,32 @@ print(f"to x: {dx_from_u} by way of u, {dx_from_p} by way of p")
 dx = dx_from_u + dx_from_p
 print(f"dx = {dx}")
 for name, gradient in {"x": dx, "w": dw, "a": da, "b": db}.items():
-    assert abs(gradient - tried[name]) < 0.05
-assert (dx, dw, da, db) == (1.0, 4.0, 2.0, 12.0)
+    assert abs(gradient - tried[name]) < 0.05  # the chain rule found the slopes that we measured
+assert (dx, dw, da, db) == (1.0, 4.0, 2.0, 12.0)  # page
 
 # %% [markdown]
 # Drawn as a graph, with an arrow from each number to whatever was computed from it. The values were found from left to
 # right, the gradients from right to left:
 
 # %%
-from matplotlib.patches import Rectangle
+from lessons.course.pages.drawings import chain_rule as draw
 
-from lessons.course.pages import figures
-
-places = {"w": (0, 3), "x": (0, 2), "a": (0, 1), "b": (0, 0), "p": (1, 2.5), "u": (1, 1.5), "v": (2, 0.75), "h": (3, 1.6), "L": (4, 1.6)}
-computed = {"p": "w · x", "u": "a · x", "v": "b · u", "h": "p + v", "L": "h²"}
 values = {"x": x, "w": w, "a": a, "b": b, "p": p, "u": u, "v": v, "h": h, "L": L}
 gradients = {"x": dx, "w": dw, "a": da, "b": db, "p": dp, "u": du, "v": dv, "h": dh, "L": dL}
-arrows = {"wp": dw, "xp": dx_from_p, "au": da, "xu": dx_from_u, "bv": db, "uv": du, "ph": dp, "vh": dv, "hL": dh}
+draw.graph(values, gradients, to_x=(dx_from_p, dx_from_u))
 
-
-def half_width(name):
-    return 0.34 if name in computed else 0.27
-
-
-def number(value):
-    return f"{value:g}".replace("-", "−")
-
-
-fig, ax = figures.new("x is used twice, so two gradients come back, and add: −2 + 3 = 1", width=12, height=6)
-for (start, end), gradient in arrows.items():
-    left, y_left, right, y_right = *places[start], *places[end]
-    left, right = left + half_width(start), right - half_width(end)
-    ax.annotate("", (right, y_right), (left, y_left), arrowprops={"arrowstyle": "-|>", "color": figures.INK, "lw": 1.5, "shrinkA": 0, "shrinkB": 0})
-    ax.text(left + 0.18, y_left + 0.18 * (y_right - y_left) / (right - left), number(gradient), color=figures.TRAINABLE,
-            ha="center", va="center", fontsize=22 if start == "x" else 15, weight="bold" if start == "x" else "normal",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})
-for name, (left, y_left) in places.items():
-    half = half_width(name)
-    ax.add_patch(Rectangle((left - half, y_left - 0.29), 2 * half, 0.58, facecolor="white", edgecolor=figures.INK, lw=1.5))
-    shown = " = ".join([name, *([computed[name]] if name in computed else []), number(values[name])])
-    ax.text(left, y_left + 0.12, shown, ha="center", va="center", fontsize=15)
-    ax.text(left, y_left - 0.13, f"gradient {number(gradients[name])}", color=figures.TRAINABLE, ha="center", va="center", fontsize=15)
-ax.text(2.35, 3.1, "values go forward, left to right", fontsize=16)
-ax.text(2.35, 2.8, "gradients come back, right to left", fontsize=16, color=figures.TRAINABLE)
-ax.set(xlim=(-0.29, 4.36), ylim=(-0.35, 3.4))
-ax.axis("off")
-figures.save(fig, "01_chain_rule", alt="The graph of L = (wx + bax)². Each box holds a number's value and its gradient; each arrow "
-             "is marked with the gradient that comes back along it. Minus 2 and 3 come back to x, and its gradient is their "
-             "sum, 1.")
+# %% [markdown]
+# ## What an operation does to a gradient
+#
+# Each operation has a way with the gradient that comes back to its result. Three of them explain most of a model:
+#
+# | operation | what it sends back |
+# |---|---|
+# | $c = a + b$ | to both the gradient as it came |
+# | $c = a \cdot b$ | to each the gradient times the other one's value |
+# | $c = \max(a, b)$ | to the larger all of it, to the smaller 0 |
+#
+# So an addition copies, a multiplication exchanges and scales, and a max is a switch.
 
 # %% [markdown]
 # ## The same in a dozen lines
@@ -191,9 +169,20 @@ print(f"x {X.grad}, w {W.grad}, a {A.grad}, b {B.grad}")
 assert (X.grad, W.grad, A.grad, B.grad) == (dx, dw, da, db)
 
 # %% [markdown]
+# The square is the product of `H` with itself: that too is one value used twice, and its two parts add up to
+# $h + h = 2h$ by the same line.
+#
+# ## Why the order matters
+#
 # The list `made` holds every value in the order in which it was made, so each result stands behind its operands. Walked
-# from the end, every value has received all of its gradient before it passes any on. The square is the product of `H`
-# with itself: that too is one value used twice, and its two parts add up to $h + h = 2h$ by the same line.
+# from the end, every value has received all of its gradient before it passes any on. In the figure, $u$ must not pass
+# on before $v$ has, and $x$ has to wait for both $p$ and $u$.
+#
+# The engine of this course keeps no such list: a result knows only its operands. So `backward` begins at the loss, goes
+# back to everything that the loss was computed from, and *sorts* it: results before operands. (The order is called
+# topological.) Could it do without, and pass on every part as soon as it arrives? The sum would be right, but each value
+# would be visited once for every way that leads to it. Square a number thirty times in a row: each square uses its
+# operand twice, so there are $2^{30}$ ways, about a thousand million, and sorted it is 31 visits.
 #
 # ## The mistake: overwriting
 #
@@ -212,12 +201,12 @@ X, W, A, B = forward()
 backward_that_overwrites()
 print(f"x {X.grad}, w {W.grad}, a {A.grad}, b {B.grad}")
 assert (W.grad, A.grad, B.grad) == (dw / 2, da / 2, db / 2)
-assert X.grad == -1.0 and dx == 1.0
+assert X.grad == -1.0 and dx == 1.0  # page
 
 # %% [markdown]
 # Everything behind the square is half of what it should be, because only one of its two uses of `H` was counted. The
-# gradient of $x$ has changed sign: only the way by $p$ was kept. Whoever follows it and makes $x$ larger, so
-# that the loss should fall, makes the loss larger:
+# gradient of $x$ even has the wrong sign: only the part by way of $p$ was kept. A negative gradient says that the loss
+# falls when $x$ grows. Let $x$ grow, and the loss rises:
 
 # %%
 assert loss(x + 0.1, w, a, b) > loss(x, w, a, b)
@@ -247,7 +236,8 @@ assert (X.grad, W.grad, A.grad, B.grad) == (dx, dw, da, db)
 # The one difference lies in what an edge remembers: not the slope itself but a function that takes the gradient of the
 # result and gives the gradient of the operand. For a product of numbers that function multiplies by the slope. For
 # arrays it can be more, as the next lesson shows. Such a function is called a *vector-Jacobian product*, for short vjp.
-# You find one for each operand of each operation in `lora_np/ops`, and the loop in `lora_np/graph.py`.
+# You find one for each operand of each operation in [lora_np/ops](../../lora_np/ops), and the loop, with the sorting, in
+# [lora_np/graph.py](../../lora_np/graph.py).
 #
 # The engine can print all of its steps, forward and backward, with names that you choose. *Leaves* are the numbers that
 # go in, `t1` to `t4` are our $p$, $u$, $v$ and $h$, and `()` is the shape of a single number. `g` is the gradient of the step's
@@ -258,22 +248,23 @@ from lora_np.trace import trace
 
 X, W, A, B = (Tensor(n, requires_grad=True, name=name) for name, n in numbers.items())
 worked = trace(lambda: (W * X + B * (A * X)) ** 2)
-assert worked.gradients["x"] == dx
+assert worked.gradients["x"] == dx  # page
 
 # %% [markdown]
 # A Tensor made without `requires_grad=True` is a constant: no edge leads back to it, so nothing is computed for it. What
 # arrives elsewhere stays the same.
 
 # %%
-X, W, A, B = Tensor(x, requires_grad=True), Tensor(w), Tensor(a, requires_grad=True), Tensor(b, requires_grad=True)
+X, A, B = (Tensor(n, requires_grad=True) for n in (x, a, b))
+W = Tensor(w)
 H = W * X + B * (A * X)
 (H * H).backward()
 print(f"x {X.grad}, w {W.grad}, a {A.grad}, b {B.grad}")
-assert W.grad is None
-assert (X.grad, A.grad, B.grad) == (dx, da, db)
+assert W.grad is None and (X.grad, A.grad, B.grad) == (dx, da, db)
 
 # %% [markdown]
-# And the prediction? In $x \cdot x + x$ each of the three uses sends its part: 3, 3 and 1.
+# And the prediction? In $x \cdot x + x$ each of the three uses sends its part: 3, 3 and 1. So $y$ grows by about seven
+# thousandths.
 
 # %%
 X = Tensor(3.0, requires_grad=True)
@@ -292,4 +283,6 @@ assert X.grad == 3 + 3 + 1
 # - A constant gets no gradient, and costs none; gradients still flow past it to everything else.
 
 # %% [markdown]
-# **Exercise.** `python -m lessons check 01`
+# **Exercise.** In [ex01_chain_rule.py](ex01_chain_rule.py) you find the slopes of two small graphs by hand, and then write
+# `backward` for any graph that is given as a list of its steps. `python -m lessons check 01` tries your functions on
+# numbers of its own, and says what is wrong first.

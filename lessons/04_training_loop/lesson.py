@@ -2,9 +2,9 @@
 # # 04. A training loop
 #
 # **Objective.** Write a training loop from nothing, tell from its loss curve whether the learning rate is too small or too
-# large, and recognise what happens when gradients are not cleared.
+# large, recognise what happens when gradients are not cleared, and take a step of AdamW by hand.
 #
-# **Minutes.** 25. **Before this.** Lessons 01 to 03.
+# **Minutes.** 35. **Before this.** Lessons 01 to 03.
 #
 # **Predict first.** Somebody forgets to clear the gradients between steps. Does the program stop with an error, train as
 # before but slower, or train on numbers that are no longer the gradient?
@@ -13,7 +13,7 @@
 # ## Eight planets and a law
 #
 # Here are the planets of the solar system: how far each is from the sun, in units of the earth's distance, and how many
-# years it takes for one round.
+# years it takes to go round the sun once.
 
 # %%
 import numpy as np
@@ -26,49 +26,49 @@ for i, name in enumerate(PLANETS):
     print(f"{name:8} x = {x[i]:6.3f}   y = {y[i]:6.3f}")
 
 # %% [markdown]
-# Is there a law that gives the years from the distance? If it is a power, $\text{years} = c \cdot \text{distance}^w$, then
-# the logarithms lie on a straight line:
+# Is there a law that gives the years from the distance? If it is a power of the distance times a constant, the logarithms
+# lie on a straight line:
 #
 # $$
-# y = w x + b, \qquad x = \log_{10}(\text{distance}), \quad y = \log_{10}(\text{years}), \quad b = \log_{10}(c)
+# y = w x + \text{bias}, \qquad x = \log_{10}(\text{distance}), \qquad y = \log_{10}(\text{years})
 # $$
 #
-# The model is this line, with two numbers to be found, $w$ and $b$. They are called its *parameters*. We start at zero and
-# know nothing.
+# The model is this line, with two numbers to be found, $w$ and the bias. They are called its *parameters*. We start at
+# zero and know nothing.
 #
 # ## The loss
 #
-# How wrong is a guess of $w$ and $b$? The usual measure is the mean of the squared errors over the $n = 8$ planets:
+# How wrong is a guess of the two? The usual measure is the mean of the squared errors over the $N = 8$ planets:
 #
 # $$
-# L = \frac{1}{n} \sum_i (w x_i + b - y_i)^2
+# L = \frac{1}{N} \sum_i (w x_i + \text{bias} - y_i)^2
 # $$
 
 # %%
 from lora_np import Tensor
 
 
-def mean_squared_error(w, b):
-    error = w * x + b - y  # (8,): w and b are broadcast
+def mean_squared_error(w, bias):
+    error = w * x + bias - y  # (8,): w and the bias are broadcast
     return (error ** 2).mean()
 
 
-w, b = Tensor(0.0, requires_grad=True), Tensor(0.0, requires_grad=True)
-L = mean_squared_error(w, b)
+w, bias = Tensor(0.0, requires_grad=True), Tensor(0.0, requires_grad=True)
+L = mean_squared_error(w, bias)
 L.backward()
-print(f"L = {L:.3f}, gradient of w: {w.grad:.3f}, gradient of b: {b.grad:.3f}")
-assert w.grad < 0 and b.grad < 0
+print(f"L = {L:.3f}, gradient of w: {w.grad:.3f}, gradient of the bias: {bias.grad:.3f}")
+assert w.grad < 0 and bias.grad < 0  # page
 
 # %% [markdown]
-# Both gradients are negative: the loss falls when $w$ or $b$ grows. So move each parameter *against* its gradient, by a
-# small multiple of it. The multiple is called the *learning rate*, in code `lr`:
+# Both gradients are negative: the loss falls when $w$ or the bias grows. So move each parameter *against* its gradient, by
+# a small multiple of it. The multiple is called the *learning rate*, $\eta$, in code `lr`:
 
 # %%
 lr = 0.1
 w.data = w.data - lr * w.grad
-b.data = b.data - lr * b.grad
-print(f"w = {w:.3f}, b = {b:.3f}, L = {mean_squared_error(w, b):.3f}")
-assert mean_squared_error(w, b).item() < L.item()
+bias.data = bias.data - lr * bias.grad
+print(f"w = {w:.3f}, bias = {bias:.3f}, L = {mean_squared_error(w, bias):.3f}")
+assert mean_squared_error(w, bias).item() < L.item()
 
 # %% [markdown]
 # ## The loop
@@ -79,35 +79,35 @@ assert mean_squared_error(w, b).item() < L.item()
 # %%
 def train(lr, steps=60, clear=True):
     """The two parameters after training from zero, and the loss before each step."""
-    w, b = Tensor(0.0, requires_grad=True), Tensor(0.0, requires_grad=True)
+    w, bias = Tensor(0.0, requires_grad=True), Tensor(0.0, requires_grad=True)
     losses = []
     for _ in range(steps):
-        loss = mean_squared_error(w, b)
+        loss = mean_squared_error(w, bias)
         losses.append(loss.item())
         if clear:
-            w.grad = b.grad = None
+            w.grad = bias.grad = None
         loss.backward()
         w.data = w.data - lr * w.grad
-        b.data = b.data - lr * b.grad
-    return w.item(), b.item(), losses
+        bias.data = bias.data - lr * bias.grad
+    return w.item(), bias.item(), losses
 
 
-w_found, b_found, losses = train(lr=0.5)
+w_found, bias_found, losses = train(lr=0.5)
 for step in (0, 1, 5, 10, 20, 40, 59):
     print(f"step {step:2}  loss {losses[step]:.1e}")
-print(f"w = {w_found:.3f}, b = {b_found:.3f}")
+print(f"w = {w_found:.3f}, bias = {bias_found:.3f}")
 
 # %% [markdown]
-# The loop has found $w = 1.5$ and $b = 0$, so $\text{years} = \text{distance}^{1.5}$. This is Kepler's third law, read off
-# eight pairs of numbers. It also holds for what the loop has not seen: Pluto, at 39.5 times the earth's distance, takes 248
-# years.
+# The loop has found $w = 1.5$ and a bias of 0, so $\text{years} = \text{distance}^{1.5}$. This is Kepler's third law, read
+# off eight pairs of numbers. It also holds for what the loop has not seen: Pluto, at 39.5 times the earth's distance,
+# takes 248 years.
 
 # %%
-print(f"Pluto: {10 ** (w_found * np.log10(39.5) + b_found):.0f} years")
+print(f"Pluto: {10 ** (w_found * np.log10(39.5) + bias_found):.0f} years")
 exact = np.linalg.lstsq(np.stack([x, np.ones(8)], axis=1), y, rcond=None)[0]
-assert np.allclose([w_found, b_found], exact, atol=1e-5)  # the best line there is
-assert abs(w_found - 1.5) < 1e-3 and abs(b_found) < 1e-3
-assert abs(10 ** (w_found * np.log10(39.5) + b_found) - 248) < 2
+assert np.allclose([w_found, bias_found], exact, atol=1e-5)  # the best line there is
+assert abs(w_found - 1.5) < 1e-3 and abs(bias_found) < 1e-3  # page
+assert abs(10 ** (w_found * np.log10(39.5) + bias_found) - 248) < 2  # page
 
 # %% [markdown]
 # ## The learning rate: too small, right, too large
@@ -116,43 +116,42 @@ assert abs(10 ** (w_found * np.log10(39.5) + b_found) - 248) < 2
 runs = {lr: train(lr)[2] for lr in (0.01, 0.5, 0.8)}
 for lr, losses in runs.items():
     print(f"lr = {lr:<4}  loss {losses[0]:.1f} at the start, {losses[-1]:.0e} after 60 steps")
-assert 0.1 < runs[0.01][-1] < runs[0.01][0]
-assert runs[0.5][-1] < 1e-7
-assert runs[0.8][-1] > 1e6
+assert 0.1 < runs[0.01][-1] < runs[0.01][0] and runs[0.5][-1] < 1e-7 and runs[0.8][-1] > 1e6  # page
 
 # %% [markdown]
 # Too small, and the loss falls so slowly that one might take it for the best there is. Too large, and it grows without
-# bound. The border is sharp, and a loss of a single parameter shows why. For $L = a w^2$, with some $a > 0$, the
-# gradient is $2 a w$, and a step with learning rate $\eta$ gives
+# bound. The border is sharp, and a loss of a single parameter shows why. For $L = \kappa w^2$, with some $\kappa > 0$, the
+# gradient is $2 \kappa w$, and a step with learning rate $\eta$ gives
 #
 # $$
-# w - \eta \cdot 2 a w = (1 - 2 a \eta) w .
+# w - \eta \cdot 2 \kappa w = (1 - 2 \kappa \eta) w .
 # $$
 #
-# Each step multiplies $w$ by the same factor. While $\eta < 1/a$ the factor lies between $-1$ and 1, and $w$ shrinks
+# Each step multiplies $w$ by the same factor. While $\eta < 1/\kappa$ the factor lies between $-1$ and 1, and $w$ shrinks
 # towards the minimum at 0. Above that, each step jumps across the minimum and lands farther away than it began:
 
 # %%
-for eta in (0.05, 0.5, 0.95, 1.05):  # a = 1, so the border is at 1
+for lr in (0.05, 0.5, 0.95, 1.05):  # kappa = 1, so the border is at 1
     w_now, path = 1.0, []
     for _ in range(4):
-        w_now -= eta * 2 * w_now
+        w_now -= lr * 2 * w_now
         path.append(round(w_now, 3))
-    print(f"eta = {eta:<4}  factor {1 - 2 * eta:+.1f}   w = 1 -> {' -> '.join(map(str, path))}")
-assert abs(path[-1]) > 1
+    print(f"lr = {lr:<4}  factor {1 - 2 * lr:+.1f}   w = 1 -> {' -> '.join(map(str, path))}")
+assert abs(path[-1]) > 1  # page
 
 # %% [markdown]
 # With many parameters the loss is steeper in some directions than in others, and the steepest sets the limit. The planets'
-# line has two, so each direction is an angle $\varphi$, and all can be tried. Moving $w$ by $t \cos \varphi$ and $b$ by
-# $t \sin \varphi$ away from the minimum raises the loss by $a t^2$, where $a$ is the mean of $(x_i \cos \varphi + \sin \varphi)^2$.
-# The border is 1 over the largest such $a$:
+# line has two, so each direction is an angle $\theta$, and all can be tried. Moving $w$ by $\rho \cos \theta$ and the bias by
+# $\rho \sin \theta$ away from the minimum raises the loss by $\kappa \rho^2$, where $\kappa$ is the mean of
+# $(x_i \cos \theta + \sin \theta)^2$. The border is 1 over the largest such $\kappa$:
 
 # %%
 angles = np.linspace(0, np.pi, 1000)
 border = 1 / max(((x * np.cos(angle) + np.sin(angle)) ** 2).mean() for angle in angles)
 print(f"the planets' border: {border:.3f}, between the 0.5 that was right and the 0.8 that was too large")
-assert 0.5 < border < 0.8
-assert train(border - 0.01, 600)[2][-1] < 1e-5 and train(border + 0.01, 600)[2][-1] > 1e5
+assert 0.5 < border < 0.8  # page
+assert train(border - 0.01, 600)[2][-1] < 1e-5  # a little below it, the loss falls
+assert train(border + 0.01, 600)[2][-1] > 1e5   # a little above it, it grows
 
 # %% [markdown]
 # ## The mistake: forgetting to clear the gradients
@@ -165,44 +164,28 @@ w = Tensor(3.0, requires_grad=True)
 for _ in range(3):
     (w * 2).backward()
     print(f"gradient of w: {w.grad}")  # the slope of w * 2 is 2, every time
-assert w.grad == 6.0
+assert w.grad == 6.0  # page
 
 # %% [markdown]
-# In the loop, every step then moves by the sum of *all* gradients so far, most of them from places left long ago. There
-# is no error, and at first the loss falls even faster. But arriving at the minimum does not stop anything: the sum is still
-# large there, and drives the parameters up the other side, until enough gradients of the opposite sign have come in to turn
-# them round. The loss swings like a pendulum without friction, and never comes to rest:
+# That is the answer to the prediction: the program does not stop, and it is not merely slower. It trains on numbers that
+# are no longer the gradient. In the loop, every step moves by the sum of *all* gradients so far, most of them from places
+# left long ago. At first the loss falls even faster. But arriving at the minimum does not stop anything: the sum is still
+# large there, and drives the parameters up the other side, until enough gradients of the opposite sign have come in to
+# turn them round. The loss swings like a pendulum without friction, and never comes to rest:
 
 # %%
 cleared, forgotten = train(0.1, steps=120)[2], train(0.1, steps=120, clear=False)[2]
 for step in (0, 2, 8, 15, 30, 60, 119):
     print(f"step {step:3}  loss when cleared {cleared[step]:.6f}   not cleared {forgotten[step]:.2f}")
-assert cleared[:2] == forgotten[:2]  # the first step is the same
-assert forgotten[2] < cleared[2]  # and for a while it even looks better
-assert cleared[-1] < 1e-6
+assert cleared[:2] == forgotten[:2]  # page: the first step is the same
+assert forgotten[2] < cleared[2]  # for a while it even looks better
 assert max(forgotten[-40:]) > 0.9 * forgotten[0]  # after 80 steps it is again as bad as at the start
+assert cleared[-1] < 1e-6  # page
 
 # %%
-from lessons.course.pages import figures
+from lessons.course.pages.drawings import training_loop as draw
 
-TOO_LARGE, RIGHT, TOO_SMALL = figures.OTHERS[1], figures.OTHERS[0], figures.OTHERS[3]
-fig, (left, right) = figures.new("Small steps crawl, large ones explode, stale gradients never settle", columns=2, width=12, height=4.8)
-for lr, color in ((0.01, TOO_SMALL), (0.5, RIGHT), (0.8, TOO_LARGE)):
-    left.semilogy(runs[lr], color=color)
-figures.label(left, 59, runs[0.01][-1], "0.01:\ntoo small", TOO_SMALL)
-figures.label(left, 59, runs[0.5][-1], "0.5:\nright", RIGHT)
-figures.label(left, 26, 1e5, "0.8: too large", TOO_LARGE, ha="right")
-left.set_title("Learning rate")
-left.set(xlabel="step", ylabel="loss of the planets' line", xlim=(0, 59), ylim=(1e-9, 1e6))
-right.plot(forgotten, color=TOO_LARGE)
-right.plot(cleared, color=RIGHT)
-figures.label(right, 119, forgotten[-1], "not\ncleared", TOO_LARGE)
-figures.label(right, 119, cleared[-1], "cleared", RIGHT)
-right.set_title("Gradients, learning rate 0.1")
-right.set(xlabel="step", ylabel="loss", xlim=(0, 119), ylim=(0, 1.8))
-figures.save(fig, "04_training_loop", alt="Two panels of loss against step. Left, on a logarithmic axis: learning rate 0.01 has "
-             "hardly fallen after 60 steps, 0.5 has reached 1e-8, 0.8 grows beyond all bounds. Right: with gradients cleared the "
-             "loss falls to zero; without, it swings between about zero and about its first value all the way.")
+draw.losses(runs, cleared, forgotten)
 
 # %% [markdown]
 # ## The same with the library
@@ -225,12 +208,83 @@ for _ in range(60):
     loss.backward()
     optimizer.step()
 print(f"weight {layer.weight.item():.3f}, bias {layer.bias.item():.3f}")
-assert np.allclose([layer.weight.item(), layer.bias.item()], [w_found, b_found], atol=1e-9)
+assert np.allclose([layer.weight.item(), layer.bias.item()], [w_found, bias_found], atol=1e-9)
 
 # %% [markdown]
-# All training in this course is this loop. `fit` in `lora_np/train.py` is the same with progress and checks around it,
-# and another optimizer, AdamW, takes the place of SGD: it also keeps, for each parameter, a running mean of its gradients
-# and of their squares, and so finds a step size for each.
+# ## AdamW: a step size for every number
+#
+# One learning rate for all parameters is a compromise: the steepest direction sets the limit, and the others crawl. The
+# optimizer that most models are trained with, AdamW ([Kingma and Ba 2014](https://arxiv.org/abs/1412.6980), [Loshchilov
+# and Hutter 2017](https://arxiv.org/abs/1711.05101)), keeps two numbers more for every parameter: a running mean of its
+# gradients $g$, and one of their squares. (The papers call them m and v.) Both start at zero, and at step $t = 1, 2, \dots$
+#
+# $$
+# \text{mean} \leftarrow \beta_1 \, \text{mean} + (1 - \beta_1) \, g, \qquad \text{square} \leftarrow \beta_2 \, \text{square} + (1 - \beta_2) \, g^2
+# $$
+#
+# with $\beta_1 = 0.9$ and $\beta_2 = 0.999$. Having started at zero, both are too small at first: after one step the mean
+# is a tenth of $g$ and the square a thousandth of $g^2$. Dividing by $1 - \beta^t$ makes up for exactly that, and is called
+# *bias correction*. Then the parameter moves by the mean over the root of the square:
+#
+# $$
+# w \leftarrow w - \eta \, \frac{\text{mean} / (1 - \beta_1^t)}{\sqrt{\text{square} / (1 - \beta_2^t)} + 10^{-8}}
+# $$
+#
+# The W stands for *weight decay*: $\eta$ times a chosen rate times $w$ is subtracted as well, which pulls every parameter
+# towards zero. It is set to 0 here, and everywhere in this course.
+
+# %%
+def adamw_step(w, g, mean, square, t, lr, beta1=0.9, beta2=0.999):
+    mean = beta1 * mean + (1 - beta1) * g
+    square = beta2 * square + (1 - beta2) * g ** 2
+    corrected_mean = mean / (1 - beta1 ** t)
+    corrected_square = square / (1 - beta2 ** t)
+    return w - lr * corrected_mean / (np.sqrt(corrected_square) + 1e-8), mean, square
+
+
+def gradient(parameters):
+    """The gradient of the planets' loss in (w, bias)."""
+    both = [Tensor(number, requires_grad=True) for number in parameters]
+    mean_squared_error(*both).backward()
+    return np.array([t.grad for t in both])
+
+
+found, mean, square = np.zeros(2), np.zeros(2), np.zeros(2)
+for t in range(1, 301):
+    g = gradient(found)
+    found, mean, square = adamw_step(found, g, mean, square, t, lr=0.1)
+    if t in (1, 2, 30, 300):
+        print(f"step {t:3}  gradients {g[0]:6.3f} {g[1]:6.3f}   w = {found[0]:.3f}, bias = {found[1]:.3f}")
+    assert t > 1 or np.allclose(found, 0.1)  # step 1 moves both by the learning rate
+
+# %% [markdown]
+# At step 1 the corrected mean is $g$ and the corrected square is $g^2$, so the quotient is $g / \lvert g \rvert$, which is 1 or
+# $-1$. **The first step moves every number by the learning rate, however large or small its gradient is.** Only the sign
+# counts. Later a number whose gradient keeps its sign goes on at about that pace, and one whose gradient changes its sign
+# at every step hardly moves. (Without bias correction the first step would be $0.1 / \sqrt{0.001}$, more than three
+# learning rates long.) So a learning rate of AdamW says how far a number moves, whatever the loss is measured in. That
+# matters in lesson 09.
+#
+# The library's AdamW, in [lora_np/optim.py](../../lora_np/optim.py), gives the same numbers:
+
+# %%
+from lora_np.optim import AdamW
+
+w, bias = Tensor(0.0, requires_grad=True), Tensor(0.0, requires_grad=True)
+optimizer = AdamW([w, bias], lr=0.1)
+for _ in range(300):
+    optimizer.zero_grad()
+    mean_squared_error(w, bias).backward()
+    optimizer.step()
+print(f"w = {w:.3f}, bias = {bias:.3f}")
+assert np.allclose([w.item(), bias.item()], found, atol=1e-9)
+
+# %% [markdown]
+# All training in this course is this loop, with AdamW. `fit` in [lora_np/train.py](../../lora_np/train.py) is the same with
+# progress and checks around it, and does two things more. Its learning rate can follow a *schedule*: it rises over the
+# first steps and then falls, so that the last steps are small. And it *clips* gradients: before the step it takes all of
+# them as one long vector, and where that is longer than 1, it multiplies all of them by the one factor that makes its
+# length 1. The direction stays as it was; but a single odd batch, whose gradients are huge, cannot throw the model far away.
 
 # %% [markdown]
 # ## Key points
@@ -239,6 +293,11 @@ assert np.allclose([layer.weight.item(), layer.bias.item()], [w_found, b_found],
 # - Learning rate too small: the loss hardly moves. Too large: it grows without bound. The steepest direction sets the limit.
 # - Backward adds to the gradients that are there. Without clearing, each step follows the sum of all old gradients: no
 #   error, a good start, and no end.
+# - AdamW divides a running mean of the gradients by the root of a running mean of their squares. Its first step moves
+#   every number by the learning rate.
+# - Clipping shortens a gradient that is too long, and keeps its direction.
 
 # %% [markdown]
-# **Exercise.** `python -m lessons check 04`
+# **Exercise.** In [ex04_training_loop.py](ex04_training_loop.py) you write a step of gradient descent, the loop around it,
+# and a step of AdamW with weight decay. `python -m lessons check 04` runs them, and tells a loop that never clears its
+# gradients from one that clears them too late.

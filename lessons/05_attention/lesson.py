@@ -5,7 +5,8 @@
 # stand for.
 #
 # **Minutes.** 40. **Before this.** Lesson 02 for matrix products, lesson 04 for loss and parameters. All the rest is
-# introduced here.
+# introduced here. Attention is from [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762); the model has the form of
+# [OPT](https://arxiv.org/abs/2205.01068).
 #
 # **Predict first.** The scores of attention are a square: one row for each position that asks, one column for each
 # position that is asked. They are to become weights that sum to 1. Must the rows sum to 1, or the columns? And what would
@@ -26,11 +27,11 @@ from lora_np import data, generate, ops
 
 model = bases.sorting_base()
 question = [7, 2, 9, 4, 0, 5, 8, 1, 10]
-answer = generate(model, question, 8, temperature=0)[9:]  # temperature 0: the likeliest token each time
+answer = generate(model, question, 8, temperature=0)[9:]  # 0: the token of the highest probability
 print(f"{question[:8]} sorted by the model: {answer.tolist()}")
 print(f"of 500 sequences it gets right: {bases.sorted_fraction(model):.0%}")
 assert answer.tolist() == sorted(question[:8])
-assert bases.sorted_fraction(model) > 0.99
+assert bases.sorted_fraction(model) > 0.99  # page
 
 # %% [markdown]
 # While writing the last digit, it reads the eight digits, the mark 10, and the seven digits written so far. These are the
@@ -52,17 +53,18 @@ print(ids)
 weights = {name: t.data.astype(np.float64) for name, t in model.named_parameters()}
 x = weights["embed_tokens.weight"][ids] + weights["embed_positions.weight"][np.arange(T)]
 print(f"tokens {ids.shape} -> rows {x.shape}")
-assert x.shape == (16, 32)
+assert x.shape == (16, 32)  # page
 
 # %% [markdown]
 # Before a row is used, it is *normalised*: shifted and scaled to mean 0 and variance 1, whatever came before, and then
-# multiplied and shifted by parameters, elementwise. This is called a LayerNorm. The axis is the last one: each position is
-# normalised by itself.
+# multiplied and shifted by parameters, elementwise. This is called a
+# [LayerNorm](https://arxiv.org/abs/1607.06450). The axis is the last one: each position is normalised by itself.
 
 # %%
 def layer_norm(x, name):
     mean, variance = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
-    return (x - mean) / np.sqrt(variance + 1e-5) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    normalised = (x - mean) / np.sqrt(variance + 1e-5)
+    return normalised * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
 
 def linear(x, name):
@@ -77,19 +79,20 @@ n = layer_norm(x, "layers.0.self_attn_layer_norm")  # (16, 32)
 # So far each row knows its own token and nothing of the others. Attention is the part in which positions learn from each
 # other. Every row is sent through three linear layers:
 #
-# - its *query* $q$ says what this position looks for,
-# - its *key* $k$ says what it can be found by,
-# - its *value* $v$ is what it hands over when it is found.
+# - its *query* says what this position looks for,
+# - its *key* says what it can be found by,
+# - its *value* is what it hands over when it is found.
 #
-# The layer has four *heads*, which look for different things. Each works with $c = 8$ of the 32 columns of $q$, $k$ and $v$,
-# which all come from the whole input row. We follow head 1, counted from 0, which has the columns 8 to 15:
+# $Q$, $K$ and $V$ hold them, a row for each position. The layer has four *heads*, which look for different things. Each
+# works with $c = 8$ of the 32 columns of $Q$, $K$ and $V$, which all come from the whole input row. We follow head 1,
+# counted from 0, which has the columns 8 to 15:
 
 # %%
-attention = "layers.0.self_attn"
+PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 c, head = 8, 1
 columns = slice(head * c, (head + 1) * c)
-q, k, v = (linear(n, f"{attention}.{name}")[:, columns] for name in ("q_proj", "k_proj", "v_proj"))
-print(f"q {q.shape}, k {k.shape}, v {v.shape}")
+Q, K, V = (linear(n, f"layers.0.self_attn.{name}")[:, columns] for name in PROJECTIONS)
+print(f"Q {Q.shape}, K {K.shape}, V {V.shape}")
 
 # %% [markdown]
 # ## Scores
@@ -98,20 +101,21 @@ print(f"q {q.shape}, k {k.shape}, v {v.shape}")
 # summed:
 #
 # $$
-# S_{ij} = \frac{1}{\sqrt{c}} \sum_m q_{im} k_{jm}, \qquad S = \frac{q k^\top}{\sqrt{c}}
+# S_{ij} = \frac{1}{\sqrt{c}} \sum_l Q_{il} K_{jl}, \qquad S = \frac{Q K^\top}{\sqrt{c}}
 # $$
 #
 # Row $i$ belongs to the query, column $j$ to the key. Why divide by $\sqrt c$? A sum of $c$ products of random numbers of
 # size 1 has a size of about $\sqrt c$. Divided by that, the scores have a size of about 1 for any $c$:
 
 # %%
-S = q @ k.T / np.sqrt(c)
+S = Q @ K.T / np.sqrt(c)
 print(f"scores {S.shape}")
 rng = np.random.default_rng(0)
 for size in (8, 128):
     sums = (rng.normal(size=(10_000, size)) * rng.normal(size=(10_000, size))).sum(axis=-1)
-    print(f"c = {size:3}: typical size {sums.std():4.1f}, divided by the root {sums.std() / np.sqrt(size):.1f}")
-    assert 0.9 < sums.std() / np.sqrt(size) < 1.1
+    print(f"c = {size:3}: typical size {sums.std():4.1f}, "
+          f"divided by the root {sums.std() / np.sqrt(size):.1f}")
+    assert 0.9 < sums.std() / np.sqrt(size) < 1.1  # page
 
 # %% [markdown]
 # ## The mask
@@ -121,8 +125,9 @@ for size in (8, 128):
 # $-\infty$:
 
 # %%
-masked = np.where(np.arange(T)[None, :] > np.arange(T)[:, None], -np.inf, S)  # queries down, keys across
-print(np.isinf(masked[:5, :5]).astype(int))
+later = np.arange(T)[None, :] > np.arange(T)[:, None]  # queries down, keys across
+masked = np.where(later, -np.inf, S)
+print(later[:5, :5].astype(int))
 
 # %% [markdown]
 # ## Softmax
@@ -140,27 +145,27 @@ print(np.isinf(masked[:5, :5]).astype(int))
 
 # %%
 def softmax(S, axis=-1):
-    E = np.exp(S - S.max(axis=axis, keepdims=True))
-    return E / E.sum(axis=axis, keepdims=True)
+    exponentials = np.exp(S - S.max(axis=axis, keepdims=True))
+    return exponentials / exponentials.sum(axis=axis, keepdims=True)
 
 
 P = softmax(masked)
 print(P[:4, :5].round(2))
-assert np.allclose(P.sum(axis=-1), 1) and (P[np.isinf(masked)] == 0).all()
-assert np.allclose(P, softmax(masked + 5))
+assert np.allclose(P.sum(axis=-1), 1) and (P[later] == 0).all()
+assert np.allclose(P, softmax(masked + 5))  # page
 
 # %% [markdown]
 # The first position sees only itself. The weights then mix the values. Row $i$ of the result is an average of the rows of
-# $v$, in which $v_j$ counts with weight $P_{ij}$:
+# $V$, in which row $j$ counts with weight $P_{ij}$:
 
 # %%
-y = P @ v  # (16, 16) @ (16, 8) -> (16, 8)
-assert np.allclose(y[0], v[0])
-assert np.allclose(y[3], sum(P[3, j] * v[j] for j in range(4)))
-print(f"weights {P.shape} @ values {v.shape} -> {y.shape}")
+out = P @ V  # (16, 16) @ (16, 8) -> (16, 8)
+print(f"weights {P.shape} @ values {V.shape} -> {out.shape}")
+assert np.allclose(out[3], sum(P[3, j] * V[j] for j in range(4)))
+assert np.allclose(out[0], V[0])  # page
 
 # %% [markdown]
-# This is a complete attention head: `softmax(mask(q @ k.T / sqrt(c))) @ v`.
+# This is a complete attention head: `softmax(mask(Q @ K.T / sqrt(c))) @ V`.
 #
 # ## The mistake: softmax over the wrong axis
 #
@@ -169,8 +174,9 @@ print(f"weights {P.shape} @ values {v.shape} -> {y.shape}")
 
 # %%
 wrong = softmax(masked, axis=0)
-print(f"sums of rows, right axis: {P.sum(axis=1)[[0, 4, 15]].round(1)}, wrong axis: {wrong.sum(axis=1)[[0, 4, 15]].round(1)}")
-assert abs(wrong.sum(axis=1) - 1).max() > 0.5
+for name, weights_of in (("right", P), ("wrong", wrong)):
+    print(f"{name} axis: rows 0, 4 and 15 sum to {weights_of.sum(axis=1)[[0, 4, 15]].round(1)}")
+assert abs(wrong.sum(axis=1) - 1).max() > 0.5  # page
 
 # %% [markdown]
 # Second, and worse: the sum in a column goes over all queries, also those that come later. What an early position
@@ -181,17 +187,17 @@ assert abs(wrong.sum(axis=1) - 1).max() > 0.5
 def head_output(ids, axis):
     x = weights["embed_tokens.weight"][ids] + weights["embed_positions.weight"][np.arange(T)]
     n = layer_norm(x, "layers.0.self_attn_layer_norm")
-    q, k, v = (linear(n, f"{attention}.{name}")[:, columns] for name in ("q_proj", "k_proj", "v_proj"))
-    later = np.arange(T)[None, :] > np.arange(T)[:, None]
-    return softmax(np.where(later, -np.inf, q @ k.T / np.sqrt(c)), axis) @ v
+    Q, K, V = (linear(n, f"layers.0.self_attn.{name}")[:, columns] for name in PROJECTIONS)
+    return softmax(np.where(later, -np.inf, Q @ K.T / np.sqrt(c)), axis) @ V
 
 
 other = ids.copy()
 other[-1] = 3
 for axis, name in ((-1, "right"), (0, "wrong")):
     change = abs(head_output(other, axis) - head_output(ids, axis))[:-1].max()
-    print(f"{name} axis: the last token {'changes' if change > 1e-3 else 'does not change'} what earlier positions compute")
-    assert change > 1e-3 if axis == 0 else change < 1e-12
+    effect = "changes" if change > 1e-3 else "does not change"
+    print(f"{name} axis: the last token {effect} what earlier positions compute")
+    assert change > 1e-3 if axis == 0 else change < 1e-12  # page
 
 # %% [markdown]
 # A model trained like that sees something of the answer in training, and has to do without it when it writes: then there
@@ -204,32 +210,36 @@ for axis, name in ((-1, "right"), (0, "wrong")):
 
 # %%
 def attend(n, layer):
-    """Multi-head attention of layer number `layer` on rows n (T, 32): the result (T, 32), the weights (4, T, T)."""
-    q, k, v = (linear(n, f"layers.{layer}.self_attn.{name}") for name in ("q_proj", "k_proj", "v_proj"))
+    """Multi-head attention on rows n (T, 32): the result (T, 32), the weights (4, T, T)."""
+    Q, K, V = (linear(n, f"layers.{layer}.self_attn.{name}") for name in PROJECTIONS)
     later = np.arange(len(n))[None, :] > np.arange(len(n))[:, None]
     patterns, results = [], []
     for columns in (slice(i, i + c) for i in range(0, 32, c)):
-        P = softmax(np.where(later, -np.inf, q[:, columns] @ k[:, columns].T / np.sqrt(c)))
-        patterns.append(P)
-        results.append(P @ v[:, columns])
-    return linear(np.concatenate(results, axis=-1), f"layers.{layer}.self_attn.out_proj"), np.array(patterns)
+        S = Q[:, columns] @ K[:, columns].T / np.sqrt(c)
+        patterns.append(softmax(np.where(later, -np.inf, S)))
+        results.append(patterns[-1] @ V[:, columns])
+    together = np.concatenate(results, axis=-1)
+    return linear(together, f"layers.{layer}.self_attn.out_proj"), np.array(patterns)
 
 
 result, patterns = attend(n, 0)
-assert np.allclose(patterns[head], P)
-library = model.layers[0].self_attn(n.astype(np.float32)[None]).data[0]  # the library takes a batch: (1, 16, 32)
+assert np.allclose(patterns[head], P)  # page
+batch = n.astype(np.float32)[None]  # a batch of one: (1, 16, 32)
+library = model.layers[0].self_attn(batch).data[0]
 assert np.allclose(result, library, atol=1e-5)
 print(f"{result.shape}, equal to the library's CausalSelfAttention")
 
 # %% [markdown]
-# The library computes all heads of all sequences of a batch in one operation, `ops.causal_attention`. It takes 32 queries at
-# a time, so that most of what the mask would hide is never computed. Its gradients in q, k and v pass the check of lesson
-# 03, here with two heads:
+# The library, in [lora_np/ops/attention.py](../../lora_np/ops/attention.py), computes all heads of all sequences of a batch
+# in one operation. Its gradients in $Q$, $K$ and $V$ pass the check of lesson 03, here with two heads:
 
 # %%
 from lora_np.gradcheck import gradcheck
 
-assert gradcheck(lambda q, k, v: ops.causal_attention(q, k, v, heads=2), *rng.normal(size=(3, 2, 5, 4)), quiet=True)
+report = gradcheck(lambda Q, K, V: ops.causal_attention(Q, K, V, heads=2),
+                   *rng.normal(size=(3, 2, 5, 4)), quiet=True)
+print("gradients of causal_attention:", {row.name: row.verdict for row in report.rows})
+assert report.ok
 
 # %% [markdown]
 # ## What does this head look at?
@@ -245,7 +255,7 @@ strongest_is_next, chance = [], []
 for row, right in zip(sequences, answers, strict=True):
     rows = weights["embed_tokens.weight"][row] + weights["embed_positions.weight"]
     pattern = attend(layer_norm(rows, "layers.0.self_attn_layer_norm"), 0)[1][head]
-    for step in range(1, 8):  # position 8 + step has just written right[step - 1], and is to write right[step]
+    for step in range(1, 8):  # at position 8 + step right[step - 1] is written, right[step] is next
         to_digits = pattern[8 + step, :8]
         np.add.at(weight, (right[step - 1], row[:8]), to_digits)
         np.add.at(count, (right[step - 1], row[:8]), 1)
@@ -255,12 +265,12 @@ mean_weight = weight / count
 print("just written   mean weight on a 0, 1, 2, … 9 of the question")
 for written in (1, 3, 5, 7):
     print(f"     {written}         {' '.join(f'{value:.2f}' for value in mean_weight[written])}")
-print(f"the digit with the strongest weight is the one to be written next: {np.mean(strongest_is_next):.0%}; "
-      f"picked at random it would be: {np.mean(chance):.0%}")
+print("the digit with the strongest weight is the one to be written next: "
+      f"{np.mean(strongest_is_next):.0%}; picked at random it would be: {np.mean(chance):.0%}")
 for written in range(9):
     near = np.isin(np.arange(10), np.arange(written, written + 4))
     assert mean_weight[written, near].mean() > 2 * mean_weight[written, ~near].mean()
-assert 0.5 < np.mean(strongest_is_next) < 0.7 and np.mean(chance) < 0.25
+assert 0.5 < np.mean(strongest_is_next) < 0.7 and np.mean(chance) < 0.25  # page
 
 # %% [markdown]
 # Each number is a mean over the occurrences of that digit in the questions, so a row of the table need not sum to 1.
@@ -271,35 +281,9 @@ assert 0.5 < np.mean(strongest_is_next) < 0.7 and np.mean(chance) < 0.25
 # rest. A heat map shows where a head looks. It does not show how the model arrives at its answer.
 
 # %%
-from matplotlib.patches import Rectangle
+from lessons.course.pages.drawings import attention as draw
 
-from lessons.course.pages import figures
-
-fig, (left, right) = figures.new("This head looks at the digits just above the one it wrote last", columns=2, width=14, height=6,
-                                 gridspec_kw={"width_ratios": [1.5, 1]})
-shown = np.where(np.isinf(masked), np.nan, P)[8:]
-left.imshow(shown, cmap="YlGnBu", vmin=0, vmax=0.4, aspect="auto")
-left.set_facecolor("#e4e4e4")
-for i, digit in enumerate(answer):
-    left.add_patch(Rectangle((question.index(digit) - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor=figures.INK, lw=2.5))
-left.text(15.4, 0.4, "later positions:\nmasked", ha="right", va="center", fontsize=13)
-left.set_xticks(range(T), ["sort" if t == 10 else str(t) for t in ids])
-left.set_yticks(range(8), ["sort" if t == 10 else str(t) for t in ids[8:]])
-left.set(xlabel="key: the token looked at", ylabel="query: the token just written")
-left.set_title("One sequence; boxed: the digit to be written next")
-image = right.imshow(mean_weight, cmap="YlGnBu", vmin=0, vmax=0.4, aspect="auto")
-right.plot([-0.5, 9.5], [-0.5, 9.5], color=figures.INK, linewidth=1.5, linestyle=":")
-right.set_xticks(range(10))
-right.set_yticks(range(10))
-right.set(xlabel="digit looked at", ylabel="digit just written")
-right.set_title("Mean weight on a digit, 500 sequences")
-fig.colorbar(image, ax=right, label="attention weight", extend="max")
-for ax in (left, right):
-    ax.grid(False)
-figures.save(fig, "05_attention", alt="Two heat maps. Left: the weights of one head while a sequence is sorted, one row for each "
-             "digit written, one column for each token looked at; in most rows the boxed digit, which is to be written next, is "
-             "among the darkest; later positions are masked. Right: over 500 sequences, after each digit the weight is "
-             "highest on the digits equal to it or up to three above.")
+draw.weights(ids, question, answer, P, mean_weight)
 
 # %% [markdown]
 # ## The block
@@ -313,8 +297,8 @@ figures.save(fig, "05_attention", alt="Two heat maps. Left: the weights of one h
 def block(x, layer):
     name = f"layers.{layer}"
     x = x + attend(layer_norm(x, f"{name}.self_attn_layer_norm"), layer)[0]
-    hidden = np.maximum(linear(layer_norm(x, f"{name}.final_layer_norm"), f"{name}.fc1"), 0)  # (16, 128)
-    return x + linear(hidden, f"{name}.fc2")
+    hidden = linear(layer_norm(x, f"{name}.final_layer_norm"), f"{name}.fc1")  # (16, 128)
+    return x + linear(np.maximum(hidden, 0), f"{name}.fc2")
 
 
 after = block(x, 0)
@@ -339,7 +323,7 @@ probabilities = softmax(logits)  # over the last axis: the tokens
 assert np.allclose(logits, model(ids[None]).data[0], atol=1e-3)
 predicted = probabilities[8:].argmax(axis=-1)
 print(f"from the mark on, the likeliest next tokens are {predicted}")
-assert predicted.tolist() == sorted(question[:8])
+assert predicted.tolist() == sorted(question[:8])  # page
 
 # %% [markdown]
 # This is the whole model: two tables, two blocks, a LayerNorm and a product. What was its loss in training? For numbers, lesson 04 took
@@ -350,13 +334,13 @@ assert predicted.tolist() == sorted(question[:8])
 # %%
 loss = -np.log(probabilities[np.arange(8, 16), answer]).mean()
 print(f"loss below 0.1 nats: {loss < 0.1}; guessing blindly would give {np.log(11):.2f}")
-assert loss < 0.1
-assert np.isclose(loss, ops.cross_entropy(logits[8:], answer).item())
+assert np.isclose(loss, ops.cross_entropy(logits[8:], answer).item())  # the library's
+assert loss < 0.1  # page
 
 # %% [markdown]
 # ## Key points
 #
-# - A head: $q$, $k$ and $v$ are linear layers of the normalised rows; scores $q k^\top / \sqrt c$; mask; softmax; times $v$.
+# - A head: $Q$, $K$ and $V$ are linear layers of the normalised rows; scores $Q K^\top / \sqrt c$; mask; softmax; times $V$.
 # - Scores have queries down and keys across. The softmax goes over the keys, the last axis: each query's weights sum to 1.
 # - Over the wrong axis there is no error, the results are no averages, and the future leaks in through the sums.
 # - A block adds attention to its input, then an MLP, each of a normalised copy. All its parameters are in linear layers and
@@ -364,4 +348,6 @@ assert np.isclose(loss, ops.cross_entropy(logits[8:], answer).item())
 # - A heat map shows where a head looks, and no more than that.
 
 # %% [markdown]
-# **Exercise.** `python -m lessons check 05`
+# **Exercise.** In [ex05_attention.py](ex05_attention.py) you write the softmax, the causal mask, and with them the
+# attention weights of one head. `python -m lessons check 05` tries them on scores of any size, and looks whether rows or
+# columns sum to 1.

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 06. A pretrained base, and what frozen means
 #
-# **Objective.** Say what freezing a weight leaves out of the backward pass and what it leaves in, and show both on the
-# engine's own record.
+# **Objective.** Say which part of the backward pass freezing a weight saves and which part it cannot save, and show both on
+# the engine's own record.
 #
 # **Minutes.** 20. **Before this.** Lessons 01 (edges and vjps), 02 (the gradients of a matrix product), 04 (a training loop)
 # and 05 (a block of a transformer).
@@ -21,7 +21,7 @@
 # %%
 import numpy as np
 
-from lessons.course.pages import bases, figures
+from lessons.course.pages import bases
 from lora_np import GPT, Tensor, data, generate, ops
 from lora_np.lora import count_parameters
 from lora_np.optim import AdamW, warmup_cosine
@@ -34,8 +34,9 @@ answer = generate(base, np.array([*digits, 10]), 8, temperature=0)[9:]
 print(f"{count_parameters(base)[1]:,} parameters;  {digits} -> {answer.tolist()}")
 print(f"of 500 unseen sequences right: ascending {bases.sorted_fraction(base):.0%}, "
       f"descending {bases.sorted_fraction(base, descending=True):.0%}")
-assert answer.tolist() == sorted(digits)
-assert bases.sorted_fraction(base) > 0.99 and bases.sorted_fraction(base, descending=True) == 0
+assert answer.tolist() == sorted(digits)  # page
+assert bases.sorted_fraction(base) > 0.99  # page
+assert bases.sorted_fraction(base, descending=True) == 0  # page
 
 # %% [markdown]
 # Asked for descending order it is always wrong. To *fine-tune* is to go on training from the base's weights. Is that
@@ -49,21 +50,22 @@ held_out = [next(data.sorting(256, seed=9999, descending=True))]
 
 
 def train(model, label):
-    """Train whatever in the model is not frozen to sort downwards; the losses on held-out sequences."""
+    """Train what is not frozen to sort downwards; the losses on held-out sequences."""
     batches = data.sorting(32, seed=0, descending=True)
-    return fit(model, batches, AdamW(model.trainable_parameters(), 3e-3), STEPS, warmup_cosine(3e-3, STEPS, warmup=30), held_out,
-               every=25, label=label)
+    return fit(model, batches, AdamW(model.trainable_parameters(), 3e-3), STEPS,
+               warmup_cosine(3e-3, STEPS, warmup=30), held_out, every=25, label=label)
 
 
 full = bases.sorting_base()
 full_run = train(full, "everything, from the base")
 random_run = train(GPT(base.config), "everything, from random weights")
 for name, run in (("the base", full_run), ("random weights", random_run)):
-    start, middle, end = (run.validation_loss[run.validation_steps.index(step)] for step in (0, 100, 300))
-    print(f"from {name:15} loss {start:.1f} at the start, {middle:.1g} after 100 steps, {end:.1g} after 300")
+    losses = dict(zip(run.validation_steps, run.validation_loss, strict=True))
+    print(f"from {name:15} loss {losses[0]:.1f} at the start, "
+          f"{losses[100]:.1g} after 100 steps, {losses[300]:.1g} after 300")
 assert full_run.validation_loss[0] > random_run.validation_loss[0] + 3
-assert full_run.validation_loss[4] < random_run.validation_loss[4] / 2
 assert full_run.validation_loss[-1] < random_run.validation_loss[-1] / 2
+assert full_run.validation_loss[4] < random_run.validation_loss[4] / 2  # page
 
 # %% [markdown]
 # The base starts *worse* than random weights, because it is sure of the wrong answer. Yet it is soon ahead: it knows how
@@ -76,7 +78,7 @@ assert full_run.validation_loss[-1] < random_run.validation_loss[-1] / 2
 # For a column $x$ the rules of lesson 02 read:
 #
 # $$
-# \frac{dL}{dW_0} = g \, x^\top, \qquad \frac{dL}{dx} = W_0^\top g .
+# \frac{dL}{dW_0} = g x^\top, \qquad \frac{dL}{dx} = W_0^\top g .
 # $$
 #
 # To *freeze* $W_0$ is to declare that the first is not wanted. Nothing is said about the second. Here both are wanted:
@@ -95,7 +97,8 @@ weight, x, h = layer(weight_trains=True)
 (h ** 2).sum().backward()
 print("h =", h.data, "  dL/dW0 =", weight.grad.tolist(), "  dL/dx =", x.grad)
 g = 2 * (W0 @ [2, 3])
-assert (weight.grad == np.outer(g, [2, 3])).all() and (x.grad == W0.T @ g).all()
+assert (weight.grad == np.outer(g, [2, 3])).all()
+assert (x.grad == W0.T @ g).all()
 
 # %% [markdown]
 # And here $W_0$ is frozen. `trace` prints every step forward and backward with its rule. (The engine
@@ -104,11 +107,8 @@ assert (weight.grad == np.outer(g, [2, 3])).all() and (x.grad == W0.T @ g).all()
 # %%
 weight, x, h = layer(weight_trains=False)
 trace(lambda: (ops.linear(x, weight) ** 2).sum())
-
-# %%
 (h ** 2).sum().backward()
-assert weight.grad is None
-assert (x.grad == W0.T @ g).all()
+assert weight.grad is None and (x.grad == W0.T @ g).all()
 
 # %% [markdown]
 # $dL / dx$ is the same `[26, 16]` as before, and it was computed *from* $W_0$: a frozen weight still takes part in the
@@ -122,12 +122,12 @@ for weight_trains in (True, False):
     name = {id(x): "x", id(weight): "W0"}
     edges = [name[id(target)] for target, vjp in h._node.edges]
     print(f"W0 {'trainable' if weight_trains else 'frozen'}: h has edges to {edges}")
-assert edges == ["x"]
+assert edges == ["x"]  # page
 
 # %% [markdown]
-# The whole rule is one line of the engine, in `lora_np/tensor.py`:
+# The whole rule is one line of the engine. From [lora_np/tensor.py](../../lora_np/tensor.py):
 #
-# ```python
+# ```py
 # kept = [(t._node or t, vjp) for t, vjp in edges if t._requires_grad]
 # ```
 #
@@ -161,14 +161,15 @@ recorded, frozen = bases.sorting_base(), block_0_alone()
 batch = next(data.sorting(32, seed=0, descending=True))
 for name, model in (("nothing frozen", recorded), ("block 0 alone", frozen)):
     loss = next_token_loss(model, *batch)
-    print(f"{name}: {walked(loss)[0]} vjp calls in backward, {walked(loss)[1]} of them for a parameter")
+    edges, to_parameters = walked(loss)
+    print(f"{name}: {edges} vjp calls in backward, {to_parameters} of them for a parameter")
     loss.backward()
 
 for a, b in zip(recorded.layers[0].parameters(), frozen.layers[0].parameters(), strict=True):
     assert (a.grad == b.grad).all()
 assert all(t.grad is None for t in frozen.parameters() if not t.requires_grad)
-assert sum(t.grad is not None for t in recorded.parameters()) == len(recorded.parameters())
-assert walked(next_token_loss(frozen, *batch))[1] == len(frozen.trainable_parameters()) == 16
+assert all(t.grad is not None for t in recorded.parameters())  # page
+assert to_parameters == len(frozen.trainable_parameters()) == 16  # page
 
 # %% [markdown]
 # (On each edge stands a vjp, as in lesson 01: the function from the gradient of a result to that of one operand. Backward
@@ -190,26 +191,17 @@ print(f"block 0 below frozen 1: {trained:>6,} trained, loss {block_0_run.validat
       f"{bases.sorted_fraction(frozen, descending=True):.0%} of sequences right")
 print(f"everything:             {total:>6,} trained, loss {full_run.validation_loss[-1]:.1g}, "
       f"{bases.sorted_fraction(full, descending=True):.0%} of sequences right")
-assert bases.sorted_fraction(frozen, descending=True) > 0.98 and bases.sorted_fraction(full, descending=True) > 0.98
 assert full_run.validation_loss[-1] < block_0_run.validation_loss[-1] < 0.03 < frozen_loss
 for name, t in frozen.named_parameters():
-    if not name.startswith("layers.0."):
-        assert (t.data == dict(base.named_parameters())[name].data).all()  # what was frozen is what it was, bit for bit
+    if not name.startswith("layers.0."):  # what was frozen is what it was, bit for bit
+        assert (t.data == dict(base.named_parameters())[name].data).all()
+assert bases.sorted_fraction(frozen, descending=True) > 0.98  # page
+assert bases.sorted_fraction(full, descending=True) > 0.98  # page
 
 # %%
-fig, ax = figures.new("A block below frozen ones learns: the gradient passes through them", width=10)
-for run, color in ((block_0_run, figures.TRAINABLE), (full_run, figures.FULL)):
-    ax.semilogy(run.validation_steps, run.validation_loss, color=color)
-ax.semilogy([0, STEPS], [frozen_loss] * 2, color=figures.FROZEN)
-figures.label(ax, STEPS, frozen_loss, "all frozen", figures.FROZEN)
-figures.label(ax, STEPS, block_0_run.validation_loss[-1], f"block 0 alone:\n{trained:,} trained", figures.TRAINABLE, dy=8)
-figures.label(ax, STEPS, full_run.validation_loss[-1], f"everything:\n{total:,} trained", figures.FULL, dy=-10)
-ax.set(xlabel="training steps, sorting downwards", ylabel="loss on unseen digits, nats", xlim=(0, STEPS), ylim=(2e-3, 12))
-ax.set_yticks([0.01, 0.1, 1, 7.5], ["0.01", "0.1", "1", "7.5"])
-ax.minorticks_off()
-figures.save(fig, "06_frozen", alt="Loss on descending order over 300 training steps, log scale. With all frozen it stays at 7.5 "
-             "nats. With block 0 alone trained, below frozen blocks, it falls to about 0.01, nearly as far as with everything "
-             "trained, about 0.005.")
+from lessons.course.pages.drawings import frozen as draw
+
+draw.loss_curves(frozen_loss, block_0_run, trained, full_run, total)
 
 # %% [markdown]
 # Block 0 learns almost as much as everything does, with half of the numbers. It could not if block 1 let no gradient
@@ -218,7 +210,8 @@ figures.save(fig, "06_frozen", alt="Loss on descending order over 300 training s
 
 # %%
 def loss_with_a_cut(model, x, y):
-    hidden = model.layers[0](model.embed_tokens(x) + model.embed_positions(np.arange(x.shape[1])))
+    rows = model.embed_tokens(x) + model.embed_positions(np.arange(x.shape[1]))
+    hidden = model.layers[0](rows)
     hidden = model.layers[1](hidden.detach())  # the cut: block 0 is below it
     logits = ops.linear(model.final_layer_norm(hidden), model.embed_tokens.weight)
     return ops.cross_entropy(logits[:, -y.shape[1]:], y)
@@ -231,7 +224,7 @@ try:
 except RuntimeError as error:
     message = str(error)
 print(message)
-assert "nothing here requires a gradient" in message
+assert "nothing here requires a gradient" in message  # page
 
 # %% [markdown]
 # The loss is the same number, but nothing that led to it can be trained: what lies below the cut is out of reach, and
@@ -239,7 +232,7 @@ assert "nothing here requires a gradient" in message
 #
 # This is the ground that LoRA stands on. It freezes every weight of the base and adds a few trainable numbers in every
 # layer. The lowest of them learn from gradients that have come down through all the frozen weights above. And the saving
-# has a limit that is now plain: a frozen layer drops $g \, x^\top$ from its backward pass, but not $W_0^\top g$.
+# has a limit that is now plain: a frozen layer drops $g x^\top$ from its backward pass, but not $W_0^\top g$.
 #
 # ## Key points
 #
@@ -249,4 +242,6 @@ assert "nothing here requires a gradient" in message
 # - Leaving a parameter out of the optimizer gives the same training at more cost; `detach` cuts, freezing does not.
 
 # %% [markdown]
-# **Exercise.** `python -m lessons check 06`
+# **Exercise.** In [ex06_frozen.py](ex06_frozen.py) you write the backward pass of a frozen layer and of a layer below it,
+# and freeze all parameters of a model except some. `python -m lessons check 06` looks whether the gradient still passes,
+# and whether anything trains that should not.

@@ -13,7 +13,7 @@
 # %% [markdown]
 # ## What rank is
 #
-# Multiply a column by a row and you get a full matrix. Each of its rows is the same row, times one number:
+# Multiply a column by a row and the result is a full matrix. Each of its rows is the same row, times one number:
 
 # %%
 import numpy as np
@@ -21,7 +21,7 @@ import numpy as np
 B = np.array([[1.0], [2.0], [-3.0]])      # (3, 1)
 A = np.array([[5.0, -1.0, 2.0, 7.0]])     # (1, 4)
 print(B @ A)
-assert np.linalg.matrix_rank(B @ A) == 1
+assert np.linalg.matrix_rank(B @ A) == 1  # page
 
 # %% [markdown]
 # All its rows point in one direction: the matrix has *rank* 1. The rank is the number of independent directions among
@@ -37,7 +37,7 @@ rng = np.random.default_rng(0)
 B, A = rng.normal(size=(30, 3)), rng.normal(size=(3, 40))
 assert np.allclose(B @ A, sum(np.outer(B[:, i], A[i]) for i in range(3)))
 print(f"B A is {B.shape[0]} x {A.shape[1]} and has rank {np.linalg.matrix_rank(B @ A)}")
-assert np.linalg.matrix_rank(B @ A) == 3
+assert np.linalg.matrix_rank(B @ A) == 3  # page
 
 # %% [markdown]
 # ## "Rank r means r numbers"
@@ -47,27 +47,29 @@ assert np.linalg.matrix_rank(B @ A) == 3
 # numbers in it need not have a low rank: the identity has 30 ones, and rank 30.
 
 # %%
-print(f"entries of B A, all different: {len(np.unique(B @ A)):,};  numbers in B and A: {B.size + A.size}")
+different = len(np.unique(B @ A))
+print(f"different entries of B A: {different:,};  numbers in B and A: {B.size + A.size}")
 print(f"the identity of 30 x 30: {np.count_nonzero(np.eye(30))} numbers that are not zero, rank "
       f"{np.linalg.matrix_rank(np.eye(30))}")
-assert len(np.unique(B @ A)) == 1200 and B.size + A.size == 3 * (30 + 40) == 210
-assert np.linalg.matrix_rank(np.eye(30)) == 30
+assert different == 1200 and B.size + A.size == 3 * (30 + 40) == 210  # page
+assert np.linalg.matrix_rank(np.eye(30)) == 30  # page
 
 # %% [markdown]
 # ## The best approximation of rank r
 #
-# The *singular value decomposition* (SVD) writes any matrix $M$ as such a sum, in a special way: the columns $u_i$ have
-# length 1 and are at right angles to each other, so are the rows $v_i$, and each term has a size $\sigma_i \ge 0$ of its own,
-# its *singular value*:
+# The *singular value decomposition* (SVD) writes any matrix $M$ as such a sum, in a special way: the columns $\hat b_i$ have
+# length 1 and are at right angles to each other, so are the rows $\hat a_i$, and each term has a size $\sigma_i \ge 0$ of
+# its own, its *singular value*:
 #
 # $$
-# M = \sigma_1 u_1 v_1 + \sigma_2 u_2 v_2 + \dots, \qquad \sigma_1 \ge \sigma_2 \ge \dots
+# M = \sigma_1 \hat b_1 \hat a_1 + \sigma_2 \hat b_2 \hat a_2 + \dots, \qquad \sigma_1 \ge \sigma_2 \ge \dots
 # $$
 #
-# Measure the size of a matrix by the root of the sum of its squared entries: its Frobenius norm, written $\lVert M \rVert$. The
+# (Side by side, the columns make the matrix $\hat B$ and the rows $\hat A$. Elsewhere they are often called U and V: here
+# those letters are in use, and the hats say what belongs to what.) Measure the size of a matrix by the root of the sum of its squared entries: its Frobenius norm, written $\lVert M \rVert$. The
 # terms are at right angles, so their squares add up: $\lVert M \rVert^2 = \sigma_1^2 + \sigma_2^2 + \dots$ To *truncate* $M$ to rank $r$ is to keep the
 # first $r$ terms, $M_r$. What is lost is what was left out, and no other matrix of rank $r$ comes closer to $M$
-# (Eckart and Young 1936):
+# ([Eckart and Young 1936](https://doi.org/10.1007/BF02288367)):
 #
 # $$
 # \lVert M - M_r \rVert^2 = \sigma_{r+1}^2 + \sigma_{r+2}^2 + \dots
@@ -76,12 +78,12 @@ assert np.linalg.matrix_rank(np.eye(30)) == 30
 # %%
 def truncate(M, r):
     """The matrix of rank r that is closest to M."""
-    U, s, V = np.linalg.svd(M, full_matrices=False)
-    return U[:, :r] * s[:r] @ V[:r]
+    columns, sizes, rows = np.linalg.svd(M, full_matrices=False)
+    return columns[:, :r] * sizes[:r] @ rows[:r]
 
 
 def best_rank_2_by_search(M, tries=20):
-    """The smallest error of B A with 2 columns and 2 rows, found by solving for B and A in turn, from random starts."""
+    """The smallest error of B A of rank 2, by solving for B and A in turn, from random starts."""
     errors = []
     for _ in range(tries):
         A = rng.normal(size=(2, M.shape[1]))
@@ -93,12 +95,12 @@ def best_rank_2_by_search(M, tries=20):
 
 
 M = rng.normal(size=(6, 5))
-s = np.linalg.svd(M, compute_uv=False)
-print("singular values:", s.round(2))
-print(f"rank 2: truncated {np.linalg.norm(M - truncate(M, 2)):.4f}, from the formula {np.sqrt((s[2:] ** 2).sum()):.4f}, "
-      f"best of a search {best_rank_2_by_search(M):.4f}")
-assert np.isclose(np.linalg.norm(M - truncate(M, 2)), np.sqrt((s[2:] ** 2).sum()))
-assert np.isclose(best_rank_2_by_search(M), np.linalg.norm(M - truncate(M, 2)), rtol=1e-3)
+sigma = np.linalg.svd(M, compute_uv=False)
+error, formula = np.linalg.norm(M - truncate(M, 2)), np.sqrt((sigma[2:] ** 2).sum())
+searched = best_rank_2_by_search(M)
+print("singular values:", sigma.round(2))
+print(f"rank 2: truncated {error:.4f}, by the formula {formula:.4f}, by search {searched:.4f}")
+assert np.isclose(error, formula) and np.isclose(searched, error, rtol=1e-3)
 
 # %% [markdown]
 # ## A real update
@@ -108,7 +110,7 @@ assert np.isclose(best_rank_2_by_search(M), np.linalg.norm(M - truncate(M, 2)), 
 # before $W_0$ and the change $\Delta W = W - W_0$.
 
 # %%
-from lessons.course.pages import bases, figures
+from lessons.course.pages import bases
 from lora_np import LoraConfig, data
 from lora_np.lora import add_lora, count_parameters
 from lora_np.optim import AdamW, warmup_cosine
@@ -121,8 +123,10 @@ before = {name: t.data.astype(float) for name, t in bases.sorting_base().named_p
 
 def sort_down(model, lr, label):
     """Train whatever in the model is not frozen to sort downwards."""
-    fit(model, data.sorting(32, seed=0, descending=True), AdamW(model.trainable_parameters(), lr), STEPS,
-        warmup_cosine(lr, STEPS, STEPS // 10), every=STEPS, label=label)
+    batches = data.sorting(32, seed=0, descending=True)
+    optimizer = AdamW(model.trainable_parameters(), lr)
+    schedule = warmup_cosine(lr, STEPS, STEPS // 10)
+    fit(model, batches, optimizer, STEPS, schedule, every=STEPS, label=label)
     return model
 
 
@@ -134,13 +138,16 @@ def updates(model):
 
 full = sort_down(bases.sorting_base(), 3e-3, "full fine-tuning")
 full_update = updates(full)
-print(f"of 500 sequences right after full fine-tuning: {bases.sorted_fraction(full, descending=True):.0%}")
+right = bases.sorted_fraction(full, descending=True)
+print(f"of 500 sequences right after full fine-tuning: {right:.0%}")
 for name, change in full_update.items():
-    print(f"{name.removesuffix('.weight'):26} rank {np.linalg.matrix_rank(change)}, size of the change: "
-          f"{np.linalg.norm(change) / np.linalg.norm(before[name]):.1f} of the size of the weight")
-    s = np.linalg.svd(change, compute_uv=False)
-    assert np.linalg.matrix_rank(change) == 32 and s[-1] > 1e-6 * s[0]  # above float32's rounding
-assert bases.sorted_fraction(full, descending=True) > 0.98
+    relative = np.linalg.norm(change) / np.linalg.norm(before[name])
+    print(f"{name.removesuffix('.weight'):26} rank {np.linalg.matrix_rank(change)}, "
+          f"size of the change: {relative:.1f} of the size of the weight")
+    sigma = np.linalg.svd(change, compute_uv=False)
+    assert sigma[-1] > 1e-6 * sigma[0]  # none of the 32 is zero: they are above float32's rounding
+    assert np.linalg.matrix_rank(change) == 32  # page
+assert right > 0.98  # page
 
 # %% [markdown]
 # Taken strictly, the update is *not* low-rank at all: every one of its 32 singular values differs from zero, and its rank
@@ -150,20 +157,23 @@ assert bases.sorted_fraction(full, descending=True) > 0.98
 # %%
 def share(M, r):
     """The part of the squared size of M that its first r singular values hold."""
-    s = np.linalg.svd(M, compute_uv=False)
-    return (s[:r] ** 2).sum() / (s ** 2).sum()
+    sigma = np.linalg.svd(M, compute_uv=False)
+    return (sigma[:r] ** 2).sum() / (sigma ** 2).sum()
 
 
 random = {i: rng.normal(size=(32, 32)) for i in range(4)}
 kinds = {"update": full_update, "W0": {name: before[name] for name in QV}, "random": random}
 RANKS = (1, 2, 4, 8, 16)
-held = {kind: {r: np.mean([share(M, r) for M in of.values()]) for r in RANKS} for kind, of in kinds.items()}
+held = {kind: {r: np.mean([share(M, r) for M in matrices.values()]) for r in RANKS}
+        for kind, matrices in kinds.items()}
 print("squared size held by the first r of 32 singular values, mean of four matrices")
-print(f"{'r':>3}" + "".join(f"{kind:>9}" for kind in kinds) + "   what is lost of the update's own length")
+print("  r" + "".join(f"{kind:>9}" for kind in kinds) + "   lost of the update's own length")
 for r in RANKS:
-    print(f"{r:>3}" + "".join(f"{held[kind][r]:>9.0%}" for kind in kinds) + f"{np.sqrt(1 - held['update'][r]):>14.0%}")
-assert 0.65 < held["update"][4] < 0.85 and held["update"][8] > 0.85
-assert held["random"][4] < 0.4 and held["random"][4] < held["W0"][4] < 0.5
+    lost = np.sqrt(1 - held["update"][r])
+    print(f"{r:>3}" + "".join(f"{held[kind][r]:>9.0%}" for kind in kinds) + f"{lost:>9.0%}")
+assert held["update"][4] > 1.5 * max(held["W0"][4], held["random"][4])
+assert 0.65 < held["update"][4] < 0.85 and held["update"][8] > 0.85  # page
+assert held["random"][4] < 0.4 and held["random"][4] < held["W0"][4] < 0.5  # page
 
 # %% [markdown]
 # The update is clearly concentrated: 4 of 32 directions hold about three quarters of its squared size, where a random
@@ -172,33 +182,14 @@ assert held["random"][4] < 0.4 and held["random"][4] < held["W0"][4] < 0.5
 #
 # It is less low-rank than is often said. Three quarters of the squared size sounds like nearly all, but it leaves an error of
 # half the update's length (the last column), and even rank 8 loses more than a quarter. This model is small, and its
-# directions are few: 8 of 32 is a quarter of all there are. In the LoRA paper ranks of 1 to 8 suffice for GPT-3, of 12,288
-# that its weights could have; but that is measured by the results of training at those ranks, as below, and not by the
-# singular values of a full update.
+# directions are few: 8 of 32 is a quarter of all there are. In the [LoRA paper](https://arxiv.org/abs/2106.09685) ranks of
+# 1 to 8 suffice for GPT-3, of 12,288 that its weights could have; but that is measured by the results of training at
+# those ranks, as below, and not by the singular values of a full update.
 
 # %%
-fig, (left, right) = figures.new("A full update is concentrated in few directions, yet not truly of low rank", columns=2,
-                                 width=13)
-for kind, color, line in (("update", figures.FULL, "-"), ("W0", figures.FROZEN, "-"), ("random", figures.INK, ":")):
-    spectra = np.array([np.linalg.svd(M, compute_uv=False) / np.linalg.norm(M) for M in kinds[kind].values()])
-    left.plot(range(1, 33), spectra.mean(axis=0), line, color=color)
-    lost = np.sqrt(np.maximum(0, 1 - (spectra ** 2).cumsum(axis=1))).mean(axis=0)
-    right.plot(range(33), [100, *(100 * lost)], line, color=color)
-figures.label(left, 3, 0.36, "ΔW of full fine-tuning\n(mean of q and v, two blocks)", figures.FULL, dx=10, dy=14)
-figures.label(left, 15, 0.18, "W0: nearly like\nrandom numbers (dotted)", figures.FROZEN, dx=6, dy=14)
-left.set_title("Singular values")
-left.set(xlabel="number i of the singular value", ylabel="its size, as part of ‖M‖", xlim=(1, 32), ylim=(0, None))
-figures.label(right, 14, 40, "W0, and random\nnumbers (dotted)", figures.FROZEN, dx=6, dy=20)
-figures.label(right, 0.4, 14, "rank 4 misses\nhalf of ΔW", figures.FULL, dx=0)
-right.plot([4, 4], [23, 50], ":", color=figures.FULL, linewidth=1.5)
-right.plot(4, 100 * np.sqrt(1 - held["update"][4]), "o", color=figures.FULL)
-right.set_title("Error of the best approximation of rank r")
-right.set(xlabel="rank r", ylabel="‖M − Mᵣ‖ as % of ‖M‖", xlim=(0, 32), ylim=(0, 103))
-for ax in (left, right):
-    ax.set_xticks([1, 4, 8, 16, 32])
-figures.save(fig, "07_singular_values", alt="Two panels. Left: the singular values of the update of full fine-tuning fall steeply, "
-             "those of W0 slowly, nearly as the dotted line of random numbers. Right: the error of the best rank-r approximation; rank 4 "
-             "still misses half of the update's length, rank 16 less than a tenth, and W0 is approximated far worse.")
+from lessons.course.pages.drawings import low_rank as draw
+
+draw.singular_values(kinds)
 
 # %% [markdown]
 # ## What the model makes of it
@@ -208,21 +199,22 @@ figures.save(fig, "07_singular_values", alt="Two panels. Left: the singular valu
 
 # %%
 def right_with(model, changes, r):
-    """The part of sequences right when q_proj and v_proj are W0 plus their update, truncated to rank r."""
+    """The share of sequences right, to the nearest 10%, with the updates truncated to rank r."""
     kept = model.state_dict()
     for name, t in model.named_parameters():
         if name in changes:
             t.data = (before[name] + truncate(changes[name], r)).astype(t.dtype)
     fraction = bases.sorted_fraction(model, descending=True)
     model.load_state_dict(kept)
-    return fraction
+    return round(fraction, 1)
 
 
 CUTS = (0, 1, 2, 4, 6, 8, 12, 16, 24, 32)
 cut_full = {r: right_with(full, full_update, r) for r in CUTS}
 for r, fraction in cut_full.items():
-    print(f"q and v truncated to rank {r:>2}: about {round(fraction, 1):.0%} right")
-assert cut_full[2] < 0.5 < cut_full[4] < 0.9 and cut_full[8] > 0.95
+    print(f"q and v truncated to rank {r:>2}: about {fraction:.0%} right")
+assert cut_full[8] == 1  # as good as before
+assert cut_full[2] < 0.5 < cut_full[4] <= 0.9  # page
 
 # %% [markdown]
 # So the answer to the second question at the top: with the 4 pieces that hold three quarters of the squared size, the model
@@ -235,8 +227,9 @@ assert cut_full[2] < 0.5 < cut_full[4] < 0.9 and cut_full[8] > 0.95
 # ## Cutting afterwards, or training at low rank
 #
 # So take their help away. Train only the weights of q_proj and v_proj, in full, all else frozen; then truncate. And against
-# that set the other order: fix the rank first, and train $B$ and $A$ themselves. `add_lora` from the library does that;
-# lesson 09 builds it from nothing, here only the result counts. Each way gets a learning rate that it does well with.
+# that set the other order: fix the rank first, and train $B$ and $A$ themselves. `add_lora` from
+# [lora_np/lora.py](../../lora_np/lora.py) does that; lesson 09 builds it from nothing, here only the result counts. Each
+# way gets a learning rate that it does well with.
 
 # %%
 only_qv = bases.sorting_base().freeze()
@@ -249,17 +242,20 @@ cut_qv = {r: right_with(only_qv, qv_update, r) for r in CUTS}
 trained_at = {}
 for r in (1, 2, 4, 8):
     model = bases.sorting_base()
-    add_lora(model, LoraConfig(r=r, lora_alpha=r, target_modules=("q_proj", "v_proj")))  # lora_alpha: see lesson 09
-    trained_at[r] = bases.sorted_fraction(sort_down(model, 2e-2, f"B and A of rank {r}"), descending=True)
+    # lora_alpha: see lesson 09
+    add_lora(model, LoraConfig(r=r, lora_alpha=r, target_modules=("q_proj", "v_proj")))
+    sort_down(model, 2e-2, f"B and A of rank {r}")
+    trained_at[r] = round(bases.sorted_fraction(model, descending=True), 1)
 
 print("only q and v trained; sequences right:")
 for r in trained_at:
-    print(f"rank {r}: trained in full and then truncated, about {round(cut_qv[r], 1):.0%}; "
-          f"trained as B A, about {round(trained_at[r], 1):.0%}")
-print(f"rank 32, nothing truncated: about {round(cut_qv[32], 1):.0%}")
-assert cut_qv[4] < 0.1 and cut_qv[8] < 0.5 < 0.8 < trained_at[8]
-assert np.mean([share(M, 8) for M in qv_update.values()]) > 0.8
-assert count_parameters(full)[1] - 4 * 32 * 32 == 22_240
+    print(f"rank {r}: trained in full and then truncated, about {cut_qv[r]:.0%}; "
+          f"trained as B A, about {trained_at[r]:.0%}")
+print(f"rank 32, nothing truncated: about {cut_qv[32]:.0%}")
+assert cut_qv[8] < 0.5 < trained_at[8]
+assert cut_qv[4] <= 0.1 and trained_at[8] >= 0.8  # page
+assert np.mean([share(M, 8) for M in qv_update.values()]) > 0.8  # page
+assert count_parameters(full)[1] - 4 * 32 * 32 == 22_240  # page
 
 # %% [markdown]
 # The two differ widely. With nothing else to help, the update that training finds in q and v needs more than 8 directions,
@@ -271,20 +267,7 @@ assert count_parameters(full)[1] - 4 * 32 * 32 == 22_240
 # knows beforehand; lesson 11 measures it.
 
 # %%
-fig, ax = figures.new("Trained at rank 8 the model sorts; trained in full and cut to rank 8 it does not", width=11,
-                      height=5.4)
-ax.plot(CUTS[1:], [100 * cut_full[r] for r in CUTS[1:]], "o--", color=figures.FULL, alpha=0.5)
-ax.plot(CUTS[1:], [100 * cut_qv[r] for r in CUTS[1:]], "o-", color=figures.FULL)
-ax.plot(list(trained_at), [100 * f for f in trained_at.values()], "o-", color=figures.TRAINABLE)
-figures.label(ax, 32, 100 * cut_full[32], "everything trained,\nq and v then cut", figures.FULL, dy=4, alpha=0.7)
-figures.label(ax, 12, 55, "q and v trained,\nthen cut to rank r", figures.FULL, dx=8)
-figures.label(ax, 4, 100 * trained_at[4], "trained as B A\nof rank r", figures.TRAINABLE, dx=-26, dy=12, ha="right")
-ax.set(xscale="log", xlabel="rank r of the update of q and v", ylabel="sequences right, %", xlim=(0.93, 33), ylim=(-3, 105))
-ax.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
-ax.minorticks_off()
-figures.save(fig, "07_cut_or_train", alt="Share of sequences right against the rank of the update in q and v. Where everything was "
-             "trained and q and v were truncated afterwards, rank 8 suffices. Where only q and v were trained and then "
-             "truncated, rank 8 gives about two in ten. Trained as B A, rank 8 gives about nine in ten.")
+draw.cut_or_train(cut_full, cut_qv, trained_at)
 
 # %% [markdown]
 # ## Key points
@@ -298,4 +281,6 @@ figures.save(fig, "07_cut_or_train", alt="Share of sequences right against the r
 #   that full fine-tuning happens to find.
 
 # %% [markdown]
-# **Exercise.** `python -m lessons check 07`
+# **Exercise.** In [ex07_low_rank.py](ex07_low_rank.py) you write the best approximation of rank $r$ as a product $B A$, and
+# find the smallest rank that keeps a given share of a matrix. `python -m lessons check 07` tries both on matrices with
+# known singular values.

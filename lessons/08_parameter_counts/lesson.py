@@ -35,16 +35,18 @@ d = 4096
 print(f"full fine-tuning of {d} x {d}: {full(d, d):>12,}")
 for r in (1, 4, 8, 64):
     n = lora(d, d, r)
-    print(f"LoRA at r = {r:>2}:               {n:>12,}   1/{full(d, d) // n} of it, {1 - n / full(d, d):.3%} fewer")
+    print(f"LoRA at r = {r:>2}:               {n:>12,}   "
+          f"1/{full(d, d) // n} of it, {1 - n / full(d, d):.3%} fewer")
 
-assert full(d, d) == 16_777_216
-assert lora(d, d, 8) == 65_536
 assert full(d, d) // lora(d, d, 8) == 256
+assert full(d, d) == 16_777_216 and lora(d, d, 8) == 65_536  # page
 
 # %% [markdown]
 # The saving is $d^2 / 2dr = d / 2r$: it grows with the matrix and shrinks with the rank. At $r = 8$ it is 256 times.
 #
-# These are the same counts that the library makes, here with a small layer of its own:
+# <!-- live: counts -->
+#
+# The library, in [lora_np/lora.py](../../lora_np/lora.py), counts the same. Here is a small layer of its own:
 
 # %%
 from lora_np.lora import LoraConfig, LoraLinear, count_parameters
@@ -53,8 +55,7 @@ from lora_np.nn import Linear
 layer = LoraLinear(Linear(d_in=96, d_out=64, bias=False), LoraConfig(r=8))
 trainable, everything = count_parameters(layer)
 print(f"trainable {trainable:,} of {everything:,}")
-assert trainable == lora(64, 96, 8)
-assert everything == full(64, 96) + lora(64, 96, 8)
+assert trainable == lora(64, 96, 8) and everything == full(64, 96) + lora(64, 96, 8)
 
 # %% [markdown]
 # ## A puzzle: "over 99.8% fewer"
@@ -67,7 +68,7 @@ for r in range(1, 10):
     saved = 1 - lora(d, d, r) / full(d, d)
     print(f"r = {r}: {saved:.3%}  {'true' if saved > 0.998 else 'false'}")
 
-assert [r for r in range(1, 65) if 1 - lora(d, d, r) / full(d, d) > 0.998] == [1, 2, 3, 4]
+assert [r for r in range(1, 65) if 1 - lora(d, d, r) / full(d, d) > 0.998] == [1, 2, 3, 4]  # page
 
 # %% [markdown]
 # Ranks 1 to 4. At the popular $r = 8$ it is 99.609%, and the sentence holds only if one of the two matrices is
@@ -90,39 +91,21 @@ for d in (64, 1024, 4096):
 
 # %%
 d, k = 3072, 768
-print(f"{d} x {k}: break-even at r = {d * k / (d + k):.1f}, although the rank could go up to {min(d, k)}")
-assert lora(d, k, 614) < full(d, k) < lora(d, k, 615)
+print(f"{d} x {k}: break-even at r = {d * k / (d + k):.1f}, although the rank could be {min(d, k)}")
+assert lora(d, k, 614) < full(d, k) < lora(d, k, 615)  # page
 
 # %%
-import numpy as np
+from lessons.course.pages.drawings import parameter_counts as draw
 
-from lessons.course.pages import figures
-
-fig, ax = figures.new("A full update grows with d², LoRA with d: they cross at d = 2r", height=5.6)
-d = np.geomspace(8, 16384, 100)
-ax.loglog(d, d * d, color=figures.FULL)
-figures.label(ax, d[-1], d[-1] ** 2, "full: d²", figures.FULL)
-for r, shade in ((1, 0.35), (8, 1.0), (64, 0.6)):
-    ax.loglog(d, 2 * d * r, color=figures.TRAINABLE, alpha=shade)
-    figures.label(ax, d[-1], 2 * d[-1] * r, f"LoRA, r = {r}", figures.TRAINABLE)
-    if r > 1:
-        ax.plot(2 * r, 4 * r * r, "o", color=figures.INK)
-        figures.label(ax, 2 * r, 4 * r * r, f"d = {2 * r}", figures.INK, dx=8, dy=-15)
-ax.plot([4096, 4096], [65536, 4096 ** 2], ":", color=figures.INK, linewidth=1.5)
-figures.label(ax, 4096, 4e6, "256 times", figures.INK)
-ax.set(xlabel="d, the side of a square weight", ylabel="trained parameters of one weight", xlim=(8, 16384), ylim=(10, 4e8))
-ax.set_xticks([16, 128, 1024, 4096], ["16", "128", "1024", "4096"])
-ax.minorticks_off()
-figures.save(fig, "08_parameter_counts", alt="Log-log plot of trained parameters against the side d of a square weight. "
-             "The full matrix rises as d squared; LoRA at r = 1, 8 and 64 rises as d. They cross at d = 2r; "
-             "at d = 4096 and r = 8 LoRA trains 256 times fewer.")
+draw.growth()
 
 # %% [markdown]
 # ## Whole models
 #
-# A model has $N$ layers, and LoRA adapts some matrices of each. With square weights that is
-# $2 \cdot N \cdot (\text{matrices per layer}) \cdot d \cdot r$. The LoRA paper (Hu et al. 2021, arXiv 2106.09685) states such counts
-# for real models. Recomputing them is a good habit: most agree, and some do not.
+# A model has many layers, and LoRA adapts some matrices of each. With square weights that is
+# $\text{layers} \cdot \text{matrices of each} \cdot 2 d r$ numbers. The LoRA paper
+# ([Hu et al. 2021](https://arxiv.org/abs/2106.09685)) states such counts for real models. Recomputing them is a good
+# habit: most agree, and some do not.
 
 # %%
 PAPER = [  # model, layers, d, r, matrices a layer, what the paper says (in millions)
@@ -136,21 +119,23 @@ PAPER = [  # model, layers, d, r, matrices a layer, what the paper says (in mill
     ("GPT-3 175B", 96, 12288, 8, 2, 37.7),
     ("GPT-3 175B, App. D.4: q k v o", 96, 12288, 2, 4, 37.7),
 ]
-print(f"{'model':30} {'layers':>6} {'d':>6} {'r':>3} {'matrices':>8} {'computed':>12} {'paper':>7}")
+print(f"{'model':30} layers      d   r matrices     computed   paper")
 differing = []
 for model, layers, d, r, matrices, stated in PAPER:
     computed = layers * matrices * lora(d, d, r)
     decimals = len(str(stated).split(".")[1])
     agrees = round(computed / 1e6, decimals) == stated
     differing += [] if agrees else [model]
-    print(f"{model:30} {layers:>6} {d:>6} {r:>3} {matrices:>8} {computed:>12,} {stated:>6}M{'' if agrees else '  does not match'}")
+    print(f"{model:30} {layers:>6} {d:>6} {r:>3} {matrices:>8} {computed:>12,} {stated:>6}M"
+          + ("" if agrees else "  does not match"))
 
-assert differing == ["DeBERTa-XXL, its Table 10", "GPT-2 M", "GPT-2 L", "GPT-3 175B, App. D.4: q k v o"]
+expected = ["DeBERTa-XXL, its Table 10", "GPT-2 M", "GPT-2 L", "GPT-3 175B, App. D.4: q k v o"]  # page
+assert differing == expected  # page
 
 # %% [markdown]
 # Four of the nine rows do not match. For DeBERTa-XXL the paper's table says $r = 8$, its released script uses 16, and 16
-# gives the stated 4.7M. The last row needs $r = 4$. The counts of GPT-2 are off by 12 and 4 per cent. Published numbers are
-# written by people; a formula this short lets you check them.
+# gives the stated 4.7M. The last row needs $r = 4$. The counts of GPT-2 are off by 12% and 4%. Published numbers are written
+# by people, and with a formula as short as this one you can check them.
 
 # %% [markdown]
 # ## Key points
@@ -161,4 +146,6 @@ assert differing == ["DeBERTa-XXL, its Table 10", "GPT-2 M", "GPT-2 L", "GPT-3 1
 # - "Rank $r$" does not mean "$r$ numbers": it means $r$ columns of $B$ and $r$ rows of $A$.
 
 # %% [markdown]
-# **Exercise.** `python -m lessons check 08`
+# **Exercise.** In [ex08_parameter_counts.py](ex08_parameter_counts.py) you count the numbers of a LoRA update, and find the
+# break-even rank and the largest rank that saves a given share. `python -m lessons check 08` tries weights that are not
+# square, where "half of d" is wrong.

@@ -12,8 +12,8 @@
 # %% [markdown]
 # ## One layer, two paths
 #
-# A layer with the pretrained weight $W_0$ computes $W_0 x$. LoRA (Hu et al. 2021, section 4.1) freezes $W_0$ and adds a second
-# path beside it, of two thin matrices:
+# A layer with the pretrained weight $W_0$ computes $W_0 x$. LoRA ([Hu et al. 2021](https://arxiv.org/abs/2106.09685),
+# section 4.1) freezes $W_0$ and adds a second path beside it, of two thin matrices:
 #
 # $$
 # h = W_0 x + \frac{\alpha}{r} B A x, \qquad W_0: d \times k, \quad A: r \times k, \quad B: d \times r
@@ -23,14 +23,9 @@
 # shown below. The drawing is to scale for $d = k = 6 r$; an arrow is as wide as what it carries:
 
 # %%
-from lessons.course.pages import diagram, figures
+from lessons.course.pages.drawings import lora_layer as draw
 
-fig = diagram.lora_layer()
-figures.save(fig, "09_lora_layer", alt="Data flow of a LoRA layer: h = W0 x + (alpha/r) B A x. x, of k numbers, goes two ways. "
-             "Above it passes through the large grey square W0, d by k and frozen, and gives W0 x of d numbers. Below it "
-             "passes through the orange A, r by k and random at the start, which leaves r numbers, then through the orange B, "
-             "d by r and zero at the start, which makes them d numbers; these are scaled by alpha/r. The two results are added "
-             "and give h.")
+draw.data_flow()
 
 # %% [markdown]
 # ## With numbers
@@ -50,16 +45,16 @@ s = alpha / r
 u = A @ x              # (r,): two numbers have become one
 v = B @ u              # (d,)
 h = W0 @ x + s * v
-e = h - y
-L = e @ e / 2
-print(f"W0 x = {W0 @ x}   u = A x = {u}   v = B u = {v}\nh = W0 x + {s:g} v = {h}   e = h - y = {e}   L = {L}")
-assert (W0 @ x == [-7, -1]).all() and u == [3] and (v == [6, 1.5]).all() and (h == [5, 2]).all() and L == 6.5
+L = ((h - y) ** 2).sum() / 2
+print(f"W0 x = {W0 @ x}   u = A x = {u}   v = B u = {v}\nh = W0 x + {s:g} v = {h}   L = {L}")
+assert (W0 @ x == [-7, -1]).all() and u == [3] and (v == [6, 1.5]).all()  # page
+assert (h == [5, 2]).all() and L == 6.5  # page
 
 # %% [markdown]
 # Backward, from the end to the start, with the rules of lesson 02. We write $dh$ for $dL / dh$, and so on:
 #
 # $$
-# dh = e, \qquad dv = s \, dh, \qquad dB = dv \, u^\top, \qquad du = B^\top dv, \qquad dA = du \, x^\top
+# dh = h - y, \qquad dv = s \, dh, \qquad dB = dv \, u^\top, \qquad du = B^\top dv, \qquad dA = du \, x^\top
 # $$
 #
 # The gradient of the input comes back on both paths, and the two parts add up. That of $W_0$ has no line: it is frozen.
@@ -69,15 +64,15 @@ assert (W0 @ x == [-7, -1]).all() and u == [3] and (v == [6, 1.5]).all() and (h 
 # $$
 
 # %%
-dh = e
+dh = h - y
 dv = s * dh
 dB = np.outer(dv, u)
 du = B.T @ dv
 dA = np.outer(du, x)
 dx = W0.T @ dh + A.T @ du
-print(f"dv = {dv}   dB = {dB.tolist()}   du = {du}   dA = {dA.tolist()}")
+print(f"dh = {dh}   dv = {dv}   dB = {dB.tolist()}   du = {du}   dA = {dA.tolist()}")
 print(f"dx = {W0.T @ dh} through W0, + {A.T @ du} through A and B = {dx}")
-assert (dB == [[12], [-18]]).all() and (dA == [[10, 15]]).all() and (dx == [8, -4]).all()
+assert (dB == [[12], [-18]]).all() and (dA == [[10, 15]]).all() and (dx == [8, -4]).all()  # page
 
 # %% [markdown]
 # Are these the slopes of the loss? Change one number by +1 and by -1, and halve the difference. For a quadratic that is
@@ -114,25 +109,23 @@ layer.weight.data, layer.lora_A.data, layer.lora_B.data = W0, A, B
 given = Tensor(x, requires_grad=True, name="x")
 out = layer(given)
 (((out - y) ** 2).sum() / 2).backward()
-print("h =", out.data, "  dA =", layer.lora_A.grad.tolist(), "  dB =", layer.lora_B.grad.tolist(), "  dx =", given.grad)
-print("dW0 =", layer.weight.grad)
-assert (out.data == h).all() and (given.grad == dx).all() and layer.weight.grad is None
+print("h =", out.data, "  dA =", layer.lora_A.grad.tolist(), "  dB =", layer.lora_B.grad.tolist())
+print("dx =", given.grad, "  dW0 =", layer.weight.grad)
 assert (layer.lora_A.grad == dA).all() and (layer.lora_B.grad == dB).all()
+assert (given.grad == dx).all() and layer.weight.grad is None
+assert (out.data == h).all()  # page
 
 # %% [markdown]
 # The engine can draw what it computed, each operation as a box. Grey is frozen, and a dashed line is one that backward skips:
 
 # %%
-from lora_np.trace.draw import draw_graph
-
-fig = draw_graph(lambda: ((layer(given) - Tensor(y, name="y")) ** 2).sum() / 2, model=layer)
-figures.save(fig, "09_graph", alt="The graph of the worked example, with the value and the gradient in each box. x leads to two linear "
-             "operations: one with lora_A, then times 2 and with lora_B, and one with the weight. lora_A and lora_B are orange and "
-             "hold their gradients, 10 and 15, and 12 and minus 18. The weight and the target y are grey, and dashed lines lead "
-             "from them: they have no gradient. That of x, 8 and minus 4, comes from both paths.")
+draw.graph(lambda: ((layer(given) - Tensor(y, name="y")) ** 2).sum() / 2, layer)
 
 # %% [markdown]
-# (`python -m lora_np.byhand` prints this example line by line, and `--worksheet` others with blanks to fill in.)
+# <!-- live: byhand -->
+#
+# (`python -m lora_np.byhand` prints this example line by line, and `--worksheet` others with blanks to fill in; the code
+# is in [lora_np/byhand](../../lora_np/byhand).)
 #
 # **On rows.** In a model the inputs are the rows of an array $X$ of shape $(\dots, k)$, so every product stands the other way
 # round: `X @ W0.T + s * (X @ A.T) @ B.T`. The brackets matter for the cost: $X A^\top$ has $r$ columns only, and the $d \times k$
@@ -146,9 +139,9 @@ wide.lora_B.data = rng.normal(size=(d, 2))
 X = rng.normal(size=(N, k))
 W0_wide, A_wide, B_wide = wide.weight.data, wide.lora_A.data, wide.lora_B.data
 by_hand = X @ W0_wide.T + 6 / 2 * (X @ A_wide.T) @ B_wide.T
-assert np.allclose(wide(X).data, by_hand)
-assert np.allclose(by_hand[0], W0_wide @ X[0] + 6 / 2 * B_wide @ (A_wide @ X[0]))
 print("shapes: X", X.shape, " A", A_wide.shape, " B", B_wide.shape, " h", by_hand.shape)
+assert np.allclose(wide(X).data, by_hand)
+assert np.allclose(by_hand[0], W0_wide @ X[0] + 6 / 2 * B_wide @ (A_wide @ X[0]))  # page
 
 # %% [markdown]
 # ## How it starts
@@ -165,11 +158,12 @@ X = rng.normal(size=(64, k))
 plain = Linear(k, d, bias=False)
 change = rng.normal(size=(d, r)) @ rng.normal(size=(r, k)) * 0.3
 target = X @ (plain.weight.data + change).T
-random_A, random_B = rng.uniform(-k ** -0.5, k ** -0.5, (r, k)), rng.uniform(-r ** -0.5, r ** -0.5, (d, r))
+random_A = rng.uniform(-k ** -0.5, k ** -0.5, (r, k))
+random_B = rng.uniform(-r ** -0.5, r ** -0.5, (d, r))
 
 
 def train_from(A, B, steps=300):
-    """The output's difference from the base's at the start, the first and the last loss, and which factors step 1 moved."""
+    """How far the output is from the base's at first; first and last loss; what step 1 moved."""
     layer = LoraLinear(plain, LoraConfig(r=r, lora_alpha=r))
     layer.lora_A.data, layer.lora_B.data = A, B
     differs = np.abs(layer(X).data - plain(X).data).max()
@@ -181,7 +175,8 @@ def train_from(A, B, steps=300):
         optimizer.step()
         losses.append(loss.item())
         if step == 0:
-            first = [name for name, t, start in (("A", layer.lora_A, A), ("B", layer.lora_B, B)) if (t.data != start).any()]
+            moved = {"A": (layer.lora_A.data != A).any(), "B": (layer.lora_B.data != B).any()}
+            first = [name for name in moved if moved[name]]
     return differs, losses[0], losses[-1], first
 
 
@@ -190,13 +185,13 @@ starts = {"A random, B zero": (random_A, ZERO_B), "A zero, B random": (ZERO_A, r
           "both zero": (ZERO_A, ZERO_B), "both random": (random_A, random_B)}
 results = {name: train_from(*start) for name, start in starts.items()}
 for name, (differs, before, after, first) in results.items():
-    print(f"{name:17} output {'as the base' if differs == 0 else 'changed':11}  step 1 moves {' and '.join(first) or 'nothing':8}"
-          f" loss {before:.1f} -> {after:.1f}")
-assert results["A random, B zero"][0] == 0 and results["A random, B zero"][3] == ["B"]
-assert results["A zero, B random"][0] == 0 and results["A zero, B random"][3] == ["A"]
-assert results["both zero"][1] == results["both zero"][2] and results["both zero"][3] == []
-assert results["both random"][0] > 0.1
-assert all(results[name][2] < 0.01 for name in starts if name != "both zero")
+    print(f"{name:17} output {'as the base' if differs == 0 else 'changed':11}  "
+          f"step 1 moves {' and '.join(first) or 'nothing':8} loss {before:.1f} -> {after:.1f}")
+assert results["A random, B zero"][3] == ["B"] and results["A zero, B random"][3] == ["A"]
+assert results["both zero"][1] == results["both zero"][2]
+assert results["A random, B zero"][0] == results["A zero, B random"][0] == 0  # page
+assert results["both random"][0] > 0.1 and results["both zero"][3] == []  # page
+assert all(results[name][2] < 0.01 for name in starts if name != "both zero")  # page
 
 # %% [markdown]
 # - **One of them zero.** $B A = 0$, so the adapted model starts as the base, exactly. Look at the formulas again:
@@ -223,15 +218,16 @@ for rank in (1, 2, 64):
     trained = LoraLinear(Linear(64, 64, bias=False), LoraConfig(r=rank, lora_alpha=16))
     trained.lora_B.data = rng.normal(size=(64, rank))
     wrong = np.linalg.norm(update_of(trained, 16)) / np.linalg.norm(trained.delta())
-    print(f"r = {rank:>2}, alpha = 16: scaling {trained.scaling:g}; with alpha alone the update is {wrong:.0f} times as large")
-    assert np.isclose(wrong, rank)
+    print(f"r = {rank:>2}, alpha = 16: scaling {trained.scaling:g}; "
+          f"with alpha alone the update is {wrong:.0f} times as large")
     assert np.allclose(trained.delta(), update_of(trained, 16 / rank))
+    assert np.isclose(wrong, rank)  # page
 
 # %% [markdown]
-# Why divide at all? $B A$ is a sum of $r$ terms, one for each column of $B$ and row of $A$. The first step of AdamW, the
-# usual optimizer, moves every entry of $B$ by the learning rate, whatever the size of its gradient, and in the direction
-# that lowers the loss. So the $r$ terms push the same way, and the change of $h$ grows with $r$. Divided by $r$, it stays:
-# whoever has found a good learning rate at $r = 8$ can try $r = 64$ without looking for another.
+# Why divide at all? $B A$ is a sum of $r$ terms, one for each column of $B$ and row of $A$. The first step of AdamW moves
+# every entry of $B$ by the learning rate, whatever the size of its gradient (lesson 04), and in the direction that lowers
+# the loss. So the $r$ terms push the same way, and the change of $h$ grows with $r$. Divided by $r$, it stays: if you have
+# found a good learning rate at $r = 8$, you can try $r = 64$ with the same $\alpha$ and need not look for another.
 
 # %%
 def change_of_h(rank, scale):
@@ -246,16 +242,18 @@ def change_of_h(rank, scale):
     return np.abs(layer(x).data - before).mean()
 
 
-alone, over_r = ({rank: change_of_h(rank, 8 / (rank if divided else 1)) for rank in (4, 16, 64)} for divided in (False, True))
+alone = {rank: change_of_h(rank, 8) for rank in (4, 16, 64)}
+over_r = {rank: change_of_h(rank, 8 / rank) for rank in alone}
 for rank in alone:
-    print(f"r = {rank:>2}: h moves by {alone[rank]:.2f} with alpha, by {over_r[rank]:.4f} with alpha / r")
-assert 12 < alone[64] / alone[4] < 20
-assert 0.75 < over_r[64] / over_r[4] < 1.25
+    print(f"r = {rank:>2}: h moves by {alone[rank]:.2f} with alpha, "
+          f"by {over_r[rank]:.4f} with alpha / r")
+assert 12 < alone[64] / alone[4] < 20  # 16 times the rank, 16 times the change
+assert 0.75 < over_r[64] / over_r[4] < 1.25  # about the same
 
 # %% [markdown]
 # So $\alpha$ sets how strongly the update acts, and $r$ how many directions it has. Changing $r$ while $\alpha$ stays also changes
 # the scale; many keep $\alpha$ in proportion to $r$ for that reason. (Dividing by $\sqrt{r}$ has been proposed for large ranks,
-# Kalajdzievski 2023: `LoraConfig(use_rslora=True)`.)
+# [Kalajdzievski 2023](https://arxiv.org/abs/2312.03732): `LoraConfig(use_rslora=True)`.)
 #
 # ## Merged, it is a plain layer
 #
@@ -264,7 +262,8 @@ assert 0.75 < over_r[64] / over_r[4] < 1.25
 # %%
 merged = W0 + s * B @ A
 print("W' =", merged.tolist(), "  W' x =", merged @ x)
-assert (merged == [[10, -5], [4, -2]]).all() and (merged @ x == h).all()
+assert (merged @ x == h).all()
+assert (merged == [[10, -5], [4, -2]]).all()  # page
 layer.merge()
 assert (layer.weight.data == merged).all()
 layer.unmerge()
@@ -282,4 +281,6 @@ assert (layer.weight.data == W0).all()
 # - $W_0 + \frac{\alpha}{r} B A$ is a weight like any other: a LoRA can be merged, and taken out again.
 
 # %% [markdown]
-# **Exercise.** `python -m lessons check 09`
+# **Exercise.** In [ex09_lora_layer.py](ex09_lora_layer.py) you write the start, the forward pass and the backward pass of a
+# LoRA layer on a batch. `python -m lessons check 09` tries them at $r = 2$ with $B$ not zero and no two sizes equal, where
+# each of the known mistakes shows.

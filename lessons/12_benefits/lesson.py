@@ -13,8 +13,8 @@
 # ## Memory in training
 #
 # A training step holds the weights; the gradients; what the optimizer remembers (AdamW: for each number that it trains a
-# running mean $m$ of the gradient and $v$ of its square); and the *activations*, the values of the forward pass that the
-# backward pass will need. Python's `tracemalloc` counts every byte that NumPy asks for. We measure one model twice, trained
+# running mean of the gradient and one of its square, lesson 04); and the *activations*, the values of the forward pass
+# that the backward pass will need. Python's `tracemalloc` counts every byte that NumPy asks for. We measure one model twice, trained
 # in full and with LoRA: width 256, four layers, eight sequences of 64 tokens at a time. What it has learned does not matter
 # for its memory, so its weights are random.
 
@@ -23,7 +23,7 @@ import tracemalloc
 
 import numpy as np
 
-from lessons.course.pages import bases, figures
+from lessons.course.pages import bases
 from lora_np import GPT, GPTConfig, LoraConfig, data, generate, no_grad
 from lora_np.lora import add_lora, lora_layers, merge, unmerge
 from lora_np.optim import AdamW, warmup_cosine
@@ -34,7 +34,7 @@ BATCH = 8
 
 
 def measure(r):
-    """Bytes that training holds, by kind. r: the rank of LoRA on q_proj and v_proj, or 0 to train everything."""
+    """Bytes that training holds, by kind. r: the rank of LoRA on q and v; 0: everything trains."""
     ids = np.random.default_rng(0).integers(0, CONFIG.vocab_size, (BATCH, CONFIG.context))
     tracemalloc.start()
     model = GPT(CONFIG)
@@ -42,7 +42,7 @@ def measure(r):
         add_lora(model, LoraConfig(r=r, lora_alpha=r))
     held = {"weights": sum(t.data.nbytes for t in model.parameters())}
     optimizer = AdamW(model.trainable_parameters(), lr=1e-3)
-    for _ in range(2):  # what the first step allocates once and for all is not counted in the second
+    for _ in range(2):  # what the first step allocates for good is not counted in the second
         optimizer.zero_grad()
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
@@ -52,7 +52,7 @@ def measure(r):
         optimizer.step()
         del loss
     held["gradients"] = sum(t.grad.nbytes for t in model.parameters() if t.grad is not None)
-    held["AdamW's m and v"] = optimizer.m.nbytes + optimizer.v.nbytes
+    held["AdamW's two means"] = optimizer.m.nbytes + optimizer.v.nbytes
     held["highest, in a step"] = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return held
@@ -70,18 +70,19 @@ def megabytes(name, kind):
 for kind in memory["full"]:
     print(f"{kind:20} full {megabytes('full', kind):>4} MB   LoRA {megabytes('LoRA', kind):>4} MB")
 
-trained = {name: held["gradients"] // 4 for name, held in memory.items()}  # float32: four bytes a number
+trained = {name: held["gradients"] // 4 for name, held in memory.items()}  # float32 is four bytes
 print(f"trained numbers: {trained}")
-assert trained == {"full": sum(t.size for t in GPT(CONFIG).parameters()), "LoRA": 4 * 2 * 2 * 256 * 8}
 for name, held in memory.items():
-    assert held["AdamW's m and v"] == 2 * held["gradients"] == 8 * trained[name]
-assert memory["LoRA"]["weights"] > memory["full"]["weights"]
-assert 0.4 < memory["LoRA"]["activations"] / memory["full"]["activations"] < 0.75
+    assert held["AdamW's two means"] == 2 * held["gradients"] == 8 * trained[name]
 assert memory["LoRA"]["highest, in a step"] < 0.5 * memory["full"]["highest, in a step"]
+assert trained["full"] == sum(t.size for t in GPT(CONFIG).parameters())  # page
+assert trained["LoRA"] == 4 * 2 * 2 * 256 * 8  # page
+assert memory["LoRA"]["weights"] > memory["full"]["weights"]  # page
+assert 0.4 < memory["LoRA"]["activations"] / memory["full"]["activations"] < 0.75  # page
 
 # %% [markdown]
-# $m$, $v$ and the gradient are three numbers for each one that is trained. In full fine-tuning that is three times the
-# weights. With LoRA it nearly vanishes: it is about a hundredth of that.
+# The gradient and the two means are three numbers for each one that is trained. In full fine-tuning that is three times
+# the weights. With LoRA it nearly vanishes: it is about a hundredth of that.
 #
 # Two things do not vanish. The weights: the forward pass needs all of $W_0$, and $A$ and $B$ even add a little. And the
 # activations, of which more than half remain: a frozen layer need not keep its input, since only $dL / dW_0$ would have
@@ -107,27 +108,20 @@ with TemporaryDirectory() as folder:
     base_file = Path(f"{folder}/base/model.safetensors").stat().st_size
     adapter_file = Path(f"{folder}/adapter/adapter_model.safetensors").stat().st_size
 
-print(f"base {base_file / 1e6:.1f} MB, adapter {adapter_file / 1e6:.2f} MB: 1/{base_file // adapter_file} of it")
+print(f"base {base_file / 1e6:.1f} MB, adapter {adapter_file / 1e6:.2f} MB: "
+      f"1/{base_file // adapter_file} of it")
 hundred = base_file + 100 * adapter_file
-print(f"a hundred tasks: {100 * base_file / 1e6:,.0f} MB as full models, {hundred / 1e6:.0f} MB as one base with adapters")
-assert adapter_file < 1.1 * 4 * trained["LoRA"] and base_file > 90 * adapter_file
+print(f"a hundred tasks: {100 * base_file / 1e6:,.0f} MB as full models, "
+      f"{hundred / 1e6:.0f} MB as one base with adapters")
+assert adapter_file < 1.1 * 4 * trained["LoRA"]  # little more than A and B at four bytes a number
+assert base_file > 90 * adapter_file  # page
 
 # %%
-rows = ["weights", "AdamW's m and v", "gradients", "activations", "highest, in a step", "file for one task"]
+from lessons.course.pages.drawings import benefits as draw
+
 memory["full"]["file for one task"], memory["LoRA"]["file for one task"] = base_file, adapter_file
-fig, ax = figures.new("LoRA cuts optimizer, gradients and file a hundredfold, the rest less", width=11, height=6)
-for name, color, above in (("full", figures.FULL, -0.2), ("LoRA", figures.TRAINABLE, 0.2)):
-    for i, row in enumerate(rows):
-        frozen = name == "LoRA" and row == "weights"
-        shade = figures.FROZEN if frozen else color
-        ax.barh(i + above, megabytes(name, row), height=0.38, color=shade)
-        figures.label(ax, megabytes(name, row), i + above, f"{name} {megabytes(name, row)}" + ", frozen" * frozen, shade)
-ax.set_yticks(range(len(rows)), rows)
-ax.invert_yaxis()
-ax.grid(False)
-ax.set(xlabel=f"MB, for a model of {trained['full'] / 1e6:.1f} million parameters", xlim=(0, 95))
-figures.save(fig, "12_memory", alt="Bars of the megabytes that training a model of 3.2 million parameters holds, in full and with "
-             "LoRA of rank 8. " + "; ".join(f"{row} {megabytes('full', row)} and {megabytes('LoRA', row)}" for row in rows) + ".")
+shown = {name: {kind: megabytes(name, kind) for kind in memory[name]} for name in memory}
+draw.memory(shown, trained["full"])
 
 # %% [markdown]
 # ## Several tasks on one base
@@ -138,27 +132,31 @@ figures.save(fig, "12_memory", alt="Bars of the megabytes that training a model 
 # %%
 from lora_np.extras.adapters import disable_adapter, set_adapter
 
-ORDERS = {"ascending": lambda digit: digit, "descending": lambda digit: -digit, "odd first": lambda digit: digit + 10 * (digit % 2 == 0)}
+ORDERS = {"ascending": lambda digit: digit, "descending": lambda digit: -digit,
+          "odd first": lambda digit: digit + 10 * (digit % 2 == 0)}
 
 
 def task(order, batch, seed):
     """Like data.sorting, with the digits of the answer sorted by another key."""
     for x, _ in data.sorting(batch, seed):
-        digits = x[:, :8]
-        answer = np.take_along_axis(digits, np.argsort(ORDERS[order](digits), axis=1, kind="stable"), axis=1)
-        yield np.concatenate([digits, x[:, 8:9], answer[:, :-1]], axis=1), answer  # digits, the mark, the answer
+        digits, mark = x[:, :8], x[:, 8:9]
+        places = np.argsort(ORDERS[order](digits), axis=1, kind="stable")
+        answer = np.take_along_axis(digits, places, axis=1)
+        yield np.concatenate([digits, mark, answer[:, :-1]], axis=1), answer
 
 
 def right(model, order):
-    """The part of 500 unseen sequences that the model puts in that order without a mistake."""
+    """The share of 500 unseen sequences put in that order without a mistake, to the nearest 10%."""
     x, answer = next(task(order, 500, seed=10_000))
-    return float((generate(model, x[:, :9], 8, temperature=0)[:, 9:] == answer).all(axis=1).mean())
+    written = generate(model, x[:, :9], 8, temperature=0)[:, 9:]
+    return round(float((written == answer).all(axis=1).mean()), 1)
 
 
 def train_adapter(order, folder, steps=600):
     model = bases.sorting_base()
     add_lora(model, LoraConfig(r=8, lora_alpha=8))
-    fit(model, task(order, 32, seed=1), AdamW(model.trainable_parameters(), 2e-2), steps, warmup_cosine(2e-2, steps, 60), every=200,
+    optimizer = AdamW(model.trainable_parameters(), 2e-2)
+    fit(model, task(order, 32, seed=1), optimizer, steps, warmup_cosine(2e-2, steps, 60), every=200,
         label=order)
     save_adapter(model, folder)
 
@@ -180,19 +178,53 @@ table = {}
 for adapter in ("descending", "odd first"):
     set_adapter(served, adapter)
     table[adapter] = {order: right(served, order) for order in ORDERS}
-    assert all(served.state_dict()[name] is before[name] for name in names)  # the same arrays in memory
+    assert all(served.state_dict()[name] is before[name] for name in names)  # the same arrays
 with disable_adapter(served):
     table = {"no adapter": {order: right(served, order) for order in ORDERS}} | table
 
-print("sequences right, to the nearest 10%\n" + " " * 19 + "".join(f"{order:>12}" for order in ORDERS))
+print("sequences right, to the nearest 10%")
+print(" " * 19 + "".join(f"{order:>12}" for order in ORDERS))
 for adapter, fractions in table.items():
-    print(f"{adapter:19}" + "".join(f"{round(f, 1):>12.0%}" for f in fractions.values()))
-swapped = sum(layer.lora_A.data.nbytes + layer.lora_B.data.nbytes for layer in lora_layers(served).values())
-print(f"a switch exchanges {swapped:,} bytes beside {sum(t.data.nbytes for t in bases.sorting_base().parameters()):,} of the base")
+    print(f"{adapter:19}" + "".join(f"{f:>12.0%}" for f in fractions.values()))
+swapped = sum(t.data.nbytes for layer in lora_layers(served).values()
+              for t in (layer.lora_A, layer.lora_B))
+whole = sum(t.data.nbytes for t in bases.sorting_base().parameters())
+print(f"a switch exchanges {swapped:,} bytes beside {whole:,} of the base")
 for fractions, order in zip(table.values(), ORDERS, strict=True):
-    assert fractions[order] > 0.9
-    assert all(f < 0.1 for other, f in fractions.items() if other != order)
-assert swapped == 4 * 2048
+    assert max(fractions, key=fractions.get) == order  # each is best at its own task
+    assert fractions[order] >= 0.9 and sorted(fractions.values())[1] <= 0.1  # page
+assert swapped == 4 * 2048  # page
+
+# %% [markdown]
+# ## A different adapter for every row of a batch
+#
+# A server with many users has one base and hundreds of adapters, and the requests of one moment want different ones. To
+# switch for each row and compute it alone would waste the batch. It is not needed: $W_0$ is the same for all, so its
+# product is computed for the whole batch, and each row takes its own $A$ and $B$, which are small. Stack the adapters of a
+# layer, and let `which` say which one each row wants:
+
+# %%
+def lora_forward_each(X, W0, A, B, s, which):
+    """h (N, d) for rows X (N, k). A: (adapters, r, k), B: (adapters, d, r), s: (adapters,)."""
+    u = np.einsum("nrk,nk->nr", A[which], X)
+    return X @ W0.T + s[which, None] * np.einsum("ndr,nr->nd", B[which], u)
+
+
+rng = np.random.default_rng(0)
+d, k, r, adapters, N = 6, 5, 2, 3, 8
+X, W0 = rng.normal(size=(N, k)), rng.normal(size=(d, k))
+A, B = rng.normal(size=(adapters, r, k)), rng.normal(size=(adapters, d, r))
+s, which = np.array([1.0, 2.0, 0.5]), rng.integers(0, adapters, N)
+together = lora_forward_each(X, W0, A, B, s, which)
+alone = [W0 @ x + s[i] * B[i] @ (A[i] @ x) for x, i in zip(X, which, strict=True)]
+print(f"adapters of the rows: {which}; one batch, equal to one row at a time: "
+      f"{np.allclose(together, alone)}")
+assert np.allclose(together, alone)
+
+# %% [markdown]
+# This works for adapters that are not merged, since a merged weight has room for one. It is how servers with many adapters
+# compute, with special code for the two small products ([Punica](https://arxiv.org/abs/2310.18547),
+# [S-LoRA](https://arxiv.org/abs/2311.03285)).
 
 # %% [markdown]
 # ## "An adapter costs nothing at inference"
@@ -231,9 +263,9 @@ merged_count, merged_logits = multiply_adds(served), served(x).data
 print(f"multiply-adds a token: base {base_count:,}, with the adapter {unmerged_count:,} "
       f"(+{unmerged_count / base_count - 1:.0%}), merged {merged_count:,}")
 print(f"an adapted layer: {32 * 32:,} for W0 x, {8 * (32 + 32)} more for A and B")
-assert base_count == 2 * (4 * 32 * 32 + 2 * 32 * 128) + 32 * 11  # two layers; then the head, for 11 tokens
-assert unmerged_count - base_count == 4 * 8 * (32 + 32)          # four adapted layers
+assert unmerged_count - base_count == 4 * 8 * (32 + 32)  # r (d + k) in each of four layers
 assert merged_count == base_count
+assert base_count == 2 * (4 * 32 * 32 + 2 * 32 * 128) + 32 * 11  # page: two layers, and the head for 11 tokens
 
 # %% [markdown]
 # Half as much again in each adapted layer of this narrow model, 8% in the whole. In general it is $r (d + k) / d k$, for a
@@ -244,14 +276,14 @@ assert merged_count == base_count
 # unmerging gives back $W_0$ to the bit:
 
 # %%
-assert right(served, "descending") == table["descending"]["descending"]
 gap = np.abs(merged_logits - unmerged_logits).max() / np.abs(unmerged_logits).max()
-print(f"largest difference of the outputs, as part of the largest output: below 0.00001: {gap < 1e-5}")
-assert 0 < gap < 1e-5
-once = served.layers[0].self_attn.q_proj.weight.data
-assert (once != before["layers.0.self_attn.q_proj.weight"]).any()
+print(f"largest difference of outputs, as part of the largest: below 0.00001: {gap < 1e-5}")
+assert right(served, "descending") == table["descending"]["descending"] and 0 < gap < 1e-5  # page
+q_proj = served.layers[0].self_attn.q_proj
+once = q_proj.weight.data
+assert (once != before["layers.0.self_attn.q_proj.weight"]).any()  # page
 merge(served)
-assert (served.layers[0].self_attn.q_proj.weight.data == once).all()  # merging twice is merging once
+assert (q_proj.weight.data == once).all()  # a second merge changes nothing
 try:
     set_adapter(served, "odd first")
 except RuntimeError as error:
@@ -265,41 +297,16 @@ assert all((served.state_dict()[name] == before[name]).all() for name in names)
 # unmerged to switch between tasks, and pay $2 r / d$.
 
 # %%
-from matplotlib.colors import to_rgba
-
-fig, (left, right_side) = figures.new("One base does three tasks, at a small cost until an adapter is merged", columns=2, width=13,
-                                      gridspec_kw={"width_ratios": [1, 1.15]})
-shares = np.array([[100 * f for f in fractions.values()] for fractions in table.values()])
-shades = [figures.FROZEN, figures.TRAINABLE, figures.TRAINABLE]
-left.imshow([[to_rgba(shades[i], share / 100) for share in row] for i, row in enumerate(shares)], aspect="auto")
-for i, j in np.ndindex(shares.shape):
-    left.text(j, i, f"{shares[i, j]:.0f}%", ha="center", va="center", fontsize=16, color="white" if i == j else figures.INK)
-left.set_xticks(range(3), [f"task:\n{order}" for order in ORDERS])
-left.set_yticks(range(3), ["no adapter", "adapter\n“descending”", "adapter\n“odd first”"])
-left.set_title("Sequences right")
-left.grid(False)
-counts = {"base": base_count, "adapter,\nunmerged": unmerged_count, "adapter,\nmerged": merged_count}
-for i, count in enumerate(counts.values()):
-    right_side.barh(i, base_count, color=figures.FROZEN)
-    right_side.barh(i, count - base_count, left=base_count, color=figures.TRAINABLE)
-    extra = f"+{count - base_count:,}" if count > base_count else ""
-    right_side.text(base_count / 2, i, f"{base_count:,}", ha="center", va="center", fontsize=16, color="white")
-    figures.label(right_side, count, i, extra, figures.TRAINABLE, fontsize=16)
-right_side.set_yticks(range(3), counts)
-right_side.invert_yaxis()
-right_side.set_title("Multiply-adds for each token")
-right_side.set(xlim=(0, 1.22 * base_count), xticks=[])
-right_side.grid(False)
-figures.save(fig, "12_switching", alt="Left, a table: without adapter the base sorts ascending and fails the other tasks; each of two "
-             "adapters makes it do its own task in more than 90 per cent of cases and fail the others. Right: multiply-adds a "
-             "token, 24,928 for the base, 2,048 more with an unmerged adapter, none more once it is merged.")
+counts = {"base": base_count, "adapter,\nunmerged": unmerged_count,
+          "adapter,\nmerged": merged_count}
+draw.switching(table, counts)
 
 # %% [markdown]
 # ## On the scale of GPT-3
 #
 # What holds a large model is what was measured above: weights, gradients, optimizer. `memory_budget` computes these from the
 # sizes alone. Its assumptions for GPT-3 with 175 billion parameters, LoRA of rank 4 on q_proj and v_proj, all in float16 (two
-# bytes a number):
+# bytes a number; [practice](../practice.md) keeps some numbers in float32):
 
 # %%
 from lora_np.extras.budget import MODELS, memory_budget, model_config, readable
@@ -314,22 +321,22 @@ def without_activations(b):
 
 
 print(budget("175B", ("q_proj", "v_proj")))
-print(f"\n{'model':>5} {'weights':>10} {'train in full':>15} {'train LoRA':>12} {'adapter file':>13}   (without activations)")
+print("\nmodel    weights   train in full   train LoRA  adapter file   (without activations)")
 scale = {name: (budget(name, ()), budget(name, ("q_proj", "v_proj"))) for name in MODELS}
 for name, (full, lora) in scale.items():
     print(f"{name:>5} {readable(full.weights):>10} {readable(without_activations(full)):>15} "
           f"{readable(without_activations(lora)):>12} {readable(lora.file):>13}")
-full, lora = scale["175B"]
-assert round(full.weights / 1e9) == 349 and lora.file == 2 * 18_874_368
-assert without_activations(full) == 4 * full.weights and without_activations(lora) < 1.001 * full.weights
 for full, lora in scale.values():
+    assert without_activations(full) == 4 * full.weights
     assert without_activations(lora) < 1.02 * full.weights
+assert round(full.weights / 1e9) == 349 and lora.file == 2 * 18_874_368  # page: the last is 175B
+assert without_activations(lora) < 1.001 * full.weights  # page
 
 # %% [markdown]
-# The LoRA paper (section 4.2) reports for GPT-3: 350 GB to store a fine-tuned model, and 35 MB for an adapter of rank 4 on q
-# and v; 1.2 TB to train in full, and 350 GB with LoRA. The first, the second and the last agree with the table (37.7 MB is
-# 36 times $2^{20}$ bytes). Of the 1.2 TB the paper does not say what it counts: weights, gradients and both of AdamW's numbers
-# in float16 make 1.40 TB. The table leaves activations out. For a single sequence of 2,048 tokens the lines above put them at
+# The [LoRA paper](https://arxiv.org/abs/2106.09685) (section 4.2) reports for GPT-3: 350 GB to store a fine-tuned model, and
+# 35 MB for an adapter of rank 4 on q and v; 1.2 TB to train in full, and 350 GB with LoRA. The first, the second and the
+# last agree with the table (37.7 MB is 36 times $2^{20}$ bytes). Of the 1.2 TB the paper does not say what it counts:
+# weights, gradients and both of AdamW's means in float16 make 1.40 TB. The table leaves activations out. For a single sequence of 2,048 tokens the lines above put them at
 # 83 GB, a fifth of what LoRA's training then holds; in the small model they were the largest part. Is that estimate any
 # good? Hold it against what we measured:
 
@@ -339,27 +346,11 @@ for name, targets in (("full", ()), ("LoRA", ("q_proj", "v_proj"))):
     print(f"{name}: activations measured {megabytes(name, 'activations')} MB, "
           f"estimated {np.ceil(estimate.activations / 1e6):.0f} MB, both rounded up")
     assert abs(estimate.activations / memory[name]["activations"] - 1) < 0.1
-    assert estimate.weights == memory[name]["weights"] and estimate.optimizer == memory[name]["AdamW's m and v"]
+    assert estimate.weights == memory[name]["weights"]
+    assert estimate.optimizer == memory[name]["AdamW's two means"]
 
 # %%
-fig, ax = figures.new("But for activations, training LoRA holds hardly more than the weights", width=10.5, height=5.6)
-parameters = [full.parameters for full, lora in scale.values()]
-ax.loglog(parameters, [without_activations(full) / 1e9 for full, lora in scale.values()], "o-", color=figures.FULL)
-ax.loglog(parameters, [without_activations(lora) / 1e9 for full, lora in scale.values()], "o-", color=figures.TRAINABLE)
-ax.loglog(parameters, [lora.file / 1e9 for full, lora in scale.values()], "o--", color=figures.TRAINABLE, alpha=0.6)
-ax.loglog(parameters, [full.weights / 1e9 for full, lora in scale.values()], color=figures.FROZEN, linewidth=9, alpha=0.35, zorder=1)
-full, lora = scale["175B"]
-figures.label(ax, parameters[-1], without_activations(full) / 1e9, f"full: {readable(without_activations(full))}", figures.FULL, dx=10)
-figures.label(ax, parameters[-1], without_activations(lora) / 1e9, f"LoRA: {readable(without_activations(lora))},\non the weights' own line",
-              figures.TRAINABLE, dx=10, dy=-8)
-figures.label(ax, parameters[-1], lora.file / 1e9, f"adapter file: {readable(lora.file)}", figures.TRAINABLE, dx=10, alpha=0.8)
-ax.set(xlabel="parameters of the model", ylabel="bytes in float16, without activations", ylim=(1e-4, 4e3))
-ax.set_xticks([parameters[i] for i in (0, 2, 4, 6, 8)], [list(MODELS)[i] for i in (0, 2, 4, 6, 8)])
-ax.set_yticks([0.001, 0.1, 10, 1000], ["1 MB", "100 MB", "10 GB", "1 TB"])
-ax.minorticks_off()
-figures.save(fig, "12_scale", alt="Log-log plot against model size, 125 million to 175 billion parameters. Training in full holds four "
-             "times the weights, 1.40 TB for 175B. LoRA of rank 4 on q and v lies on the line of the weights alone, 349 GB. The "
-             "adapter file is thousands of times smaller, 38 MB.")
+draw.scale(scale)
 
 # %% [markdown]
 # ## Key points
@@ -367,9 +358,12 @@ figures.save(fig, "12_scale", alt="Log-log plot against model size, 125 million 
 # - LoRA cuts what grows with the trained numbers: gradients, optimizer states, files. It does not cut the weights, and only
 #   a part of the activations.
 # - One base serves many tasks: an adapter is a small file, switching exchanges $A$ and $B$, and the base stays untouched.
+#   In one batch every row can have an adapter of its own.
 # - An unmerged adapter costs $r (d + k)$ multiply-adds a token in every adapted layer. A merged one costs none, and can no
 #   longer be switched until it is unmerged.
 # - Merging changes the outputs by rounding only, and unmerging gives back $W_0$ bit for bit.
 
 # %% [markdown]
-# **Exercise.** `python -m lessons check 12`
+# **Exercise.** In [ex12_deploying.py](ex12_deploying.py) you merge a layer and take the merge back, run it merged and not,
+# and count what an adapter costs. `python -m lessons check 12` merges twice, trains while merged, and looks whether $W_0$
+# comes back bit for bit.

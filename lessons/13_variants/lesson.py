@@ -18,7 +18,7 @@
 # %%
 import numpy as np
 
-from lessons.course.pages import bases, figures
+from lessons.course.pages import bases
 from lora_np import LoraConfig, data
 from lora_np.extras.variants import DoraLinear, LoraPlus, PissaLinear
 from lora_np.lora import LoraLinear, add_lora, count_parameters, lora_layers
@@ -28,31 +28,34 @@ from lora_np.train import evaluate, fit, next_token_loss
 
 held_out = [next(data.sorting(500, seed=20_000, descending=True))]
 frozen = evaluate(bases.sorting_base(), held_out)
-print(f"frozen base on unseen sequences to be sorted downwards: {frozen:.1f} nats a digit")
+print(f"frozen base on unseen sequences, to be sorted downwards: {frozen:.1f} nats a digit")
 
 # %% [markdown]
 # ## rsLoRA: the scaling when the rank grows
 #
-# rsLoRA (Kalajdzievski 2023) changes one thing, $s = \alpha / \sqrt{r}$ in place of $\alpha / r$. It is a flag and half a line:
+# rsLoRA ([Kalajdzievski 2023](https://arxiv.org/abs/2312.03732)) changes one thing, $s = \alpha / \sqrt{r}$ in place of
+# $\alpha / r$. It is a flag, `LoraConfig(r=r, lora_alpha=8, use_rslora=True)`, and half a line. From
+# [lora_np/config.py](../../lora_np/config.py):
 #
-# ```python
-# LoraConfig(r=r, lora_alpha=8, use_rslora=True)
-# self.lora_alpha / (self.r ** 0.5 if self.use_rslora else self.r)      # its scaling
+# ```py
+# self.lora_alpha / (self.r ** 0.5 if self.use_rslora else self.r)
 # ```
 #
 # At one rank this is plain LoRA with another alpha, nothing else. At $r = 4$, rsLoRA with $\alpha = 4$ is LoRA with $\alpha = 8$:
 
 # %%
 plain, stabilized = LoraConfig(r=4, lora_alpha=8), LoraConfig(r=4, lora_alpha=4, use_rslora=True)
-print(f"LoRA, r = 4, alpha = 8: s = {plain.scaling:g}     rsLoRA, r = 4, alpha = 4: s = {stabilized.scaling:g}")
+print(f"LoRA, r = 4, alpha = 8: s = {plain.scaling:g}     "
+      f"rsLoRA, r = 4, alpha = 4: s = {stabilized.scaling:g}")
 assert plain.scaling == stabilized.scaling
 
 # %% [markdown]
-# What it is for shows when $r$ changes and alpha does not. Let $G$ be the gradient with respect to the whole weight. At the
-# start only $B$ has a gradient, $g = s G A^\top$: $d \cdot r$ numbers, each proportional to $s$. A step of plain gradient descent
-# with learning rate $\eta$ lowers the loss by $\eta \sum g^2$, to first order, and that sum grows as $s^2 r$. It falls as $1 / r$ when
-# $s = \alpha / r$, and stays when $s = \alpha / \sqrt{r}$. But the first step of Adam moves each number by $\eta$, however small its
-# gradient; it lowers the loss by $\eta \sum \lvert g \rvert$, which grows as $s r$. That stays when $s = \alpha / r$.
+# What it is for shows when $r$ changes and $\alpha$ does not. Let $dW$ be the gradient with respect to the whole weight. At
+# the start only $B$ has a gradient, $dB = s \, dW A^\top$: $d \cdot r$ numbers, each proportional to $s$. A step of plain
+# gradient descent with learning rate $\eta$ lowers the loss by $\eta \sum dB_{ij}^2$, to first order, and that sum grows as
+# $s^2 r$. It falls as $1 / r$ when $s = \alpha / r$, and stays when $s = \alpha / \sqrt{r}$. But the first step of AdamW moves
+# each number by $\eta$, however small its gradient (lesson 04); it lowers the loss by $\eta \sum \lvert dB_{ij} \rvert$, which
+# grows as $s r$. That stays when $s = \alpha / r$.
 #
 # One backward pass for each rank and a few random $A$ measures both sums:
 
@@ -62,26 +65,29 @@ first_batch = next(data.sorting(32, seed=0, descending=True))
 
 
 def first_step(r, use_rslora, seed):
-    """The sums of g^2 and of |g| over every B, before the first step."""
+    """The sums of dB^2 and of |dB| over every B, before the first step."""
     model = bases.sorting_base()
     add_lora(model, LoraConfig(r=r, lora_alpha=8, use_rslora=use_rslora, seed=seed))
     next_token_loss(model, *first_batch).backward()
-    g = np.concatenate([layer.lora_B.grad.ravel() for layer in lora_layers(model).values()])
-    return (g ** 2).sum(), abs(g).sum()
+    dB = np.concatenate([layer.lora_B.grad.ravel() for layer in lora_layers(model).values()])
+    return (dB ** 2).sum(), abs(dB).sum()
 
 
 drop, power = {}, {}
 for name in ("LoRA", "rsLoRA"):
-    sums = [np.mean([first_step(int(r), name == "rsLoRA", seed) for seed in range(6)], axis=0) for r in RANKS]
-    for optimizer, values in zip(("SGD", "Adam"), np.transpose(sums), strict=True):
+    sums = [np.mean([first_step(int(r), name == "rsLoRA", seed) for seed in range(6)], axis=0)
+            for r in RANKS]
+    for optimizer, values in zip(("SGD", "AdamW"), np.transpose(sums), strict=True):
         drop[name, optimizer] = values / values[0]
         power[name, optimizer] = np.polyfit(np.log(RANKS), np.log(values), 1)[0]
-        print(f"{name:6} first step of {optimizer:4} lowers the loss in proportion to r^{power[name, optimizer]:+.1f}")
-expected = {("LoRA", "SGD"): -1, ("LoRA", "Adam"): 0, ("rsLoRA", "SGD"): 0, ("rsLoRA", "Adam"): 0.5}
+        print(f"{name:6} first step of {optimizer:5} lowers the loss "
+              f"in proportion to r^{power[name, optimizer]:+.1f}")
+expected = {("LoRA", "SGD"): -1, ("LoRA", "AdamW"): 0,
+            ("rsLoRA", "SGD"): 0, ("rsLoRA", "AdamW"): 0.5}
 assert all(abs(power[key] - expected[key]) < 0.15 for key in expected)
 
 # %% [markdown]
-# So rsLoRA keeps the size of the first step for plain gradient descent, which is what its derivation assumes. With Adam
+# So rsLoRA keeps the size of the first step for plain gradient descent, which is what its derivation assumes. With AdamW
 # it is $\alpha / r$ that keeps it, which lesson 09 showed, and rsLoRA takes larger steps at larger ranks. Twenty steps show
 # the same:
 
@@ -92,13 +98,14 @@ for optimizer, lr in ((SGD, 0.1), (AdamW, 1e-2)):
         for r in (2, 8, 32):
             model = bases.sorting_base()
             add_lora(model, LoraConfig(r=r, lora_alpha=8, use_rslora=name == "rsLoRA"))
-            fit(model, data.sorting(32, 0, descending=True), optimizer(model.trainable_parameters(), lr), 20, clip=None, quiet=True)
+            fit(model, data.sorting(32, 0, descending=True),
+                optimizer(model.trainable_parameters(), lr), 20, clip=None, quiet=True)
             after[optimizer, name, r] = evaluate(model, held_out)
         print(f"{optimizer.__name__:5} {name:6} loss after 20 steps at r = 2, 8, 32: "
               + "  ".join(f"{after[optimizer, name, r]:.1f}" for r in (2, 8, 32)))
-assert after[SGD, "LoRA", 32] > after[SGD, "LoRA", 2] + 2  # alpha / r: the high rank has hardly begun
-assert after[SGD, "rsLoRA", 32] < after[SGD, "rsLoRA", 2] + 0.7
-assert after[AdamW, "rsLoRA", 32] < after[AdamW, "rsLoRA", 2]
+assert after[SGD, "LoRA", 32] > after[SGD, "LoRA", 2] + 2  # the high rank has hardly begun
+assert after[SGD, "rsLoRA", 32] < after[SGD, "rsLoRA", 2] + 0.7  # page
+assert after[AdamW, "rsLoRA", 32] < after[AdamW, "rsLoRA", 2]  # page
 
 # %% [markdown]
 # Its use: choose alpha and the learning rate at a small rank, then raise the rank, and the update does not shrink. Its
@@ -107,11 +114,12 @@ assert after[AdamW, "rsLoRA", 32] < after[AdamW, "rsLoRA", 2]
 # %% [markdown]
 # ## LoRA+: a larger learning rate for B
 #
-# LoRA+ (Hayou et al. 2024) leaves the layer alone and changes the optimizer. $A$ takes steps of $\eta$, $B$ of $\lambda \eta$, with
-# $\lambda = 16$. $B$ has to grow from zero and $A$ does not; equal steps, the paper argues, leave $B$ behind the more, the wider
-# the layer is. In the library it is two optimizers side by side:
+# LoRA+ ([Hayou et al. 2024](https://arxiv.org/abs/2402.12354)) leaves the layer alone and changes the optimizer. $A$ takes
+# steps of $\eta$, $B$ of $\lambda \eta$, with $\lambda = 16$. $B$ has to grow from zero and $A$ does not; equal steps, the
+# paper argues, leave $B$ behind the more, the wider the layer is. It is two optimizers side by side. From
+# [lora_np/extras/variants.py](../../lora_np/extras/variants.py):
 #
-# ```python
+# ```py
 # self.groups = AdamW(A, lr, **settings), AdamW(rest, ratio * lr, **settings)
 # ```
 
@@ -120,14 +128,17 @@ growth = {}
 for name in ("LoRA", "LoRA+"):
     model = bases.sorting_base()
     add_lora(model, LoraConfig(r=4, lora_alpha=4))
-    optimizer = LoraPlus(model, 1e-2) if name == "LoRA+" else AdamW(model.trainable_parameters(), 1e-2)
-    stream, growth[name] = data.sorting(16, 0, descending=True), [0.0]
+    plain = AdamW(model.trainable_parameters(), 1e-2)
+    optimizer = LoraPlus(model, 1e-2) if name == "LoRA+" else plain
+    stream, lengths = data.sorting(16, 0, descending=True), [0.0]
     for _ in range(30):
         fit(model, stream, optimizer, 1, quiet=True)
-        growth[name].append(np.mean([np.linalg.norm(layer.lora_B.data) for layer in lora_layers(model).values()]))
-    print(f"{name:5} length of B after 1 step {growth[name][1]:.1f}, after 30 steps {growth[name][-1]:.0f}")
+        lengths.append(np.mean([np.linalg.norm(layer.lora_B.data)
+                                for layer in lora_layers(model).values()]))
+    growth[name] = lengths
+    print(f"{name:5} length of B after 1 step {lengths[1]:.1f}, after 30 steps {lengths[-1]:.0f}")
 assert growth["LoRA+"][1] > 12 * growth["LoRA"][1]
-assert growth["LoRA+"][-1] > 4 * growth["LoRA"][-1]
+assert growth["LoRA+"][-1] > 4 * growth["LoRA"][-1]  # page
 
 # %% [markdown]
 # At the same $\eta$, $B$ is 16 times as long after one step. That alone is no merit: plain LoRA with a larger $\eta$ has a longer
@@ -136,14 +147,16 @@ assert growth["LoRA+"][-1] > 4 * growth["LoRA"][-1]
 # %% [markdown]
 # ## PiSSA: start where W0 is largest
 #
-# PiSSA (Meng et al. 2024) changes the start. It splits $W_0 = U S V^\top$ into its singular parts, gives the $r$ largest to $A$ and
-# $B$, and freezes the rest:
+# PiSSA ([Meng et al. 2024](https://arxiv.org/abs/2404.02948)) changes the start. It splits $W_0 = \hat B \Sigma \hat A$ into
+# its singular columns, values and rows (lesson 07), gives the $r$ largest to $B$ and $A$, and freezes the rest:
 #
 # $$
-# B = U_r \sqrt{S_r / s}, \qquad A = \sqrt{S_r / s}\, V_r^\top, \qquad \text{frozen: } W_0 - s B A
+# B = \hat B_r \sqrt{\Sigma_r / s}, \qquad A = \sqrt{\Sigma_r / s} \, \hat A_r, \qquad \text{frozen: } W_0 - s B A
 # $$
 #
-# ```python
+# From [lora_np/extras/variants.py](../../lora_np/extras/variants.py):
+#
+# ```py
 # root = np.sqrt(S[:r] / s)
 # self.lora_A.data, self.lora_B.data = root[:, None] * Vt[:r], U[:, :r] * root
 # self.weight = Tensor(W0 - self.delta())
@@ -156,25 +169,28 @@ assert growth["LoRA+"][-1] > 4 * growth["LoRA"][-1]
 model = bases.sorting_base()
 singular = np.linalg.svd(model.layers[0].self_attn.q_proj.weight.data)[1]
 add_lora(model, LoraConfig(r=4, lora_alpha=4), PissaLinear)
-assert abs(evaluate(model, held_out) - frozen) < 1e-3
-next_token_loss(model, *first_batch).backward()
-assert all(abs(layer.lora_A.grad).max() > 0 for layer in lora_layers(model).values())
+assert abs(evaluate(model, held_out) - frozen) < 1e-3  # it starts as the base
 share = (singular[:4] ** 2).sum() / (singular ** 2).sum()
+print(f"the 4 largest of 32 singular values of W0 hold about {share:.0%} of its squared size; "
+      "they train")
+next_token_loss(model, *first_batch).backward()  # page
+assert all(abs(layer.lora_A.grad).max() > 0 for layer in lora_layers(model).values())  # page
 rest = np.linalg.svd(model.layers[0].self_attn.q_proj.weight.data)[1]
-np.testing.assert_allclose(rest[:28], singular[4:], atol=1e-4)
-print(f"the 4 largest of 32 singular values of W0 hold about {share:.0%} of its squared size; they train")
+assert np.allclose(rest[:28], singular[4:], atol=1e-4)  # the frozen rest has the other 28
 
 # %% [markdown]
 # ## DoRA: the length of a row apart from its direction
 #
-# DoRA (Liu et al. 2024) gives each row of the weight a length of its own to learn, $m$, one number a row, beside the
-# direction that $W = W_0 + s B A$ has. Without the bias, and with $\odot$ for the product of entries:
+# DoRA ([Liu et al. 2024](https://arxiv.org/abs/2402.09353)) gives each row of the weight a length of its own to learn, $m$,
+# one number a row, beside the direction that $W = W_0 + s B A$ has. Without the bias, and with $\odot$ for the product of entries:
 #
 # $$
-# h = m \odot \frac{W x}{\lVert W \rVert}, \qquad \lVert W \rVert \text{: the length of each row}, \quad m = \lVert W_0 \rVert \text{ at the start}
+# h = m \odot \frac{W x}{\lVert W \rVert}, \qquad \lVert W \rVert \text{: the length of each row}, \qquad m = \lVert W_0 \rVert \text{ at the start}
 # $$
 #
-# ```python
+# From [lora_np/extras/variants.py](../../lora_np/extras/variants.py):
+#
+# ```py
 # u = ops.linear(self.lora_dropout(x), self.lora_A) * self.scaling
 # Wx = ops.linear(u, self.lora_B, ops.linear(x, self.weight))
 # h = Wx * (self.lora_magnitude_vector / _lengths(self.weight.data + super().delta()))
@@ -199,7 +215,8 @@ def distance_after_training(W, layer, r, steps=400):
     linear = Linear(d, d, bias=False)
     linear.weight.data = W0
     student = layer(linear, LoraConfig(r=r, lora_alpha=r, seed=1))
-    optimizer, schedule = AdamW(student.trainable_parameters(), 3e-2), warmup_cosine(3e-2, steps)
+    optimizer = AdamW(student.trainable_parameters(), 3e-2)
+    schedule = warmup_cosine(3e-2, steps)
     for step in range(steps):
         optimizer.lr = schedule(step)
         optimizer.zero_grad()
@@ -209,8 +226,8 @@ def distance_after_training(W, layer, r, steps=400):
     return loss.item(), sum(t.size for t in student.trainable_parameters())
 
 
-students = {"LoRA, r = 1": (LoraLinear, 1), "LoRA, r = 2": (LoraLinear, 2), "LoRA, r = 4": (LoraLinear, 4),
-            "DoRA, r = 1": (DoraLinear, 1)}
+students = {"LoRA, r = 1": (LoraLinear, 1), "LoRA, r = 2": (LoraLinear, 2),
+            "LoRA, r = 4": (LoraLinear, 4), "DoRA, r = 1": (DoraLinear, 1)}
 remains = {}
 for teacher, W in teachers.items():
     for name, (layer, r) in students.items():
@@ -218,9 +235,11 @@ for teacher, W in teachers.items():
             continue
         distance, trained = distance_after_training(W, layer, r)
         remains[teacher, name] = distance / ((W - W0) ** 2).sum()
-        print(f"{teacher}: {name}, {trained:>3} trained: {remains[teacher, name]:.1%} of the squared distance remains")
-assert remains["rows stretched", "DoRA, r = 1"] < 1e-3 < 0.2 < remains["rows stretched", "LoRA, r = 4"]
-assert remains["rank one added", "LoRA, r = 1"] < 1e-6 < remains["rank one added", "DoRA, r = 1"] < 0.02
+        print(f"{teacher}: {name}, {trained:>3} trained: "
+              f"{remains[teacher, name]:.1%} of the squared distance remains")
+assert remains["rows stretched", "DoRA, r = 1"] < 1e-3 < remains["rows stretched", "LoRA, r = 4"]
+assert remains["rows stretched", "LoRA, r = 4"] > 0.2  # page
+assert remains["rank one added", "LoRA, r = 1"] < 1e-6 < remains["rank one added", "DoRA, r = 1"] < 0.02  # page
 
 # %% [markdown]
 # LoRA with 128 numbers cannot stretch rows freely; DoRA with 48 can. For the change of rank one, DoRA can express the
@@ -228,38 +247,10 @@ assert remains["rank one added", "LoRA, r = 1"] < 1e-6 < remains["rank one added
 # beforehand.
 
 # %%
-COLORS = {"LoRA": figures.TRAINABLE, "rsLoRA": figures.OTHERS[3], "LoRA+": figures.OTHERS[0],
-          "PiSSA": figures.OTHERS[2], "DoRA": figures.OTHERS[1]}
-fig, (one, two, three, four) = figures.new("Four changes to LoRA, each doing what it is for", columns=4, width=16,
-                                           height=4.6)
-for name in ("LoRA", "rsLoRA"):
-    one.plot(RANKS, drop[name, "SGD"], "o-", color=COLORS[name])
-figures.label(one, 32, drop["rsLoRA", "SGD"][-1], "rsLoRA", COLORS["rsLoRA"], dx=0, dy=14, ha="right")
-figures.label(one, 32, drop["LoRA", "SGD"][-1], "LoRA", COLORS["LoRA"], dx=-12, dy=-2, ha="right")
-one.set_title("rsLoRA: high ranks\nlearn as fast (SGD)")
-one.set(xscale="log", yscale="log", xlabel="rank r", ylabel="first step's effect, relative", ylim=(0.01, 4))
-one.set_xticks(RANKS, map(str, RANKS))
-one.minorticks_off()
-for name, line in growth.items():
-    two.plot(line, color=COLORS[name])
-    figures.label(two, 30, line[-1], name, COLORS[name], dx=0, dy=16, ha="right")
-two.set_title("LoRA+: B grows faster\nat the same rate for A")
-two.set(xlabel="training steps", ylabel="length of B", ylim=(0, 15))
-three.bar(range(1, 33), singular, color=[figures.TRAINABLE] * 4 + [figures.FROZEN] * 28)
-figures.label(three, 5, singular[0], "4 trained", figures.TRAINABLE, dx=0)
-figures.label(three, 14, singular[10], "28 frozen", figures.FROZEN, dx=0, dy=14)
-three.set_title("PiSSA: train the top\nsingular values of W0")
-three.set(xlabel="singular value of q_proj, by size", ylabel="singular value")
-four.bar(range(4), [100 * remains["rows stretched", name] for name in students],
-         color=[COLORS[name[:4]] for name in students])
-figures.label(four, 3, 0, "0", COLORS["DoRA"], dx=0, dy=10, ha="center")
-four.set_title("DoRA: stretched rows\nneed no rank")
-four.set(ylabel="squared distance left, %")
-four.set_xticks(range(4), ["LoRA\nr = 1", "LoRA\nr = 2", "LoRA\nr = 4", "DoRA\nr = 1"])
-figures.save(fig, "13_ideas", alt="Four panels. rsLoRA: the effect of the first step of gradient descent stays the same from "
-             "rank 1 to 32, while LoRA's falls as 1 over r. LoRA+: B grows several times as long in 30 steps. PiSSA: the "
-             "four largest of 32 singular values train, the others are frozen. DoRA: at rank 1 nothing remains of a change "
-             "that stretches rows, while a fifth or more remains for LoRA of rank 4.")
+from lessons.course.pages.drawings import variants as draw
+
+stretched = {name: remains["rows stretched", name] for name in students}
+draw.ideas(RANKS, drop, growth, singular, stretched)
 
 # %% [markdown]
 # ## The comparison
@@ -281,28 +272,32 @@ LAYERS = {"LoRA": LoraLinear, "LoRA+": LoraLinear, "PiSSA": PissaLinear, "DoRA":
 
 
 def to_descending(name, r, lr, seed):
-    """The loss on unseen sequences after adapting the sorting base, and how many numbers were trained."""
+    """The loss on unseen sequences after adapting the sorting base; how many numbers were trained."""
     model = bases.sorting_base()
     add_lora(model, LoraConfig(r=r, lora_alpha=r, seed=seed), LAYERS[name])
-    lr = lr / 4 if name == "LoRA+" else lr
-    optimizer = LoraPlus(model, lr) if name == "LoRA+" else AdamW(model.trainable_parameters(), lr)
-    fit(model, data.sorting(16, seed, descending=True), optimizer, STEPS, warmup_cosine(lr, STEPS, STEPS // 10),
-        quiet=True)
+    if name == "LoRA+":
+        lr = lr / 4
+        optimizer = LoraPlus(model, lr)
+    else:
+        optimizer = AdamW(model.trainable_parameters(), lr)
+    fit(model, data.sorting(16, seed, descending=True), optimizer, STEPS,
+        warmup_cosine(lr, STEPS, STEPS // 10), quiet=True)
     return evaluate(model, held_out), count_parameters(model)[0]
 
 
 tuning = {name: {lr: to_descending(name, 4, lr, seed=100)[0] for lr in GRID} for name in LAYERS}
 chosen = {name: min(losses, key=losses.get) for name, losses in tuning.items()}
 for name, losses in tuning.items():
-    print(f"{name:5}  " + "   ".join(f"{lr:g}: {loss:.1f}" for lr, loss in losses.items()) + f"   chosen: {chosen[name]:g}")
-assert all(GRID[0] < lr < GRID[-1] for lr in chosen.values())
+    print(f"{name:5}  " + "   ".join(f"{lr:g}: {loss:.1f}" for lr, loss in losses.items())
+          + f"   chosen: {chosen[name]:g}")
+assert all(GRID[0] < lr < GRID[-1] for lr in chosen.values())  # page
 
 # %% [markdown]
 # Every choice lies inside the grid. Before going on, set LoRA at 0.01 against LoRA+ at 0.04: LoRA+ has won. So much does a
 # baseline lose by a learning rate that nobody chose for it.
 
 # %%
-assert tuning["LoRA+"][4e-2] < tuning["LoRA"][1e-2] - 0.05  # the careless comparison
+assert tuning["LoRA+"][4e-2] < tuning["LoRA"][1e-2] - 0.05  # page: the careless comparison
 loss, gap = {}, {}
 for r, seeds in SEEDS.items():
     print(f"r = {r}                  mean   lowest to highest   minus LoRA's with the same seed")
@@ -310,13 +305,16 @@ for r, seeds in SEEDS.items():
         runs = [to_descending(name, r, chosen[name], seed) for seed in seeds]
         found = loss[name, r] = np.array([value for value, _ in runs])
         gap[name, r] = found - loss["LoRA", r]
-        versus = "" if name == "LoRA" else (f"       {gap[name, r].mean():+.2f} on average, lower in "
-                                            f"{(gap[name, r] < 0).sum()} of {len(seeds)}")
-        print(f"  {name:5} {runs[0][1]:>5,} trained   {found.mean():.2f}   {found.min():.2f} to {found.max():.2f}{versus}")
-assert all(gap["PiSSA", r].max() < 0 and gap["PiSSA", r].mean() < -0.08 for r in SEEDS)
-assert all(np.ptp(loss["PiSSA", r]) < np.ptp(loss["LoRA", r]) for r in SEEDS)
-assert all(gap["LoRA+", r].mean() > -0.05 for r in SEEDS)
-assert all(abs(gap[name, 4].mean()) < np.ptp(loss["LoRA", 4]) for name in ("LoRA+", "DoRA"))
+        line = (f"  {name:5} {runs[0][1]:>5,} trained   {found.mean():.2f}   "
+                f"{found.min():.2f} to {found.max():.2f}")
+        if name != "LoRA":
+            lower = f"lower in {(gap[name, r] < 0).sum()} of {len(seeds)}"
+            line += f"       {gap[name, r].mean():+.2f} on average, {lower}"
+        print(line)
+assert all(gap["PiSSA", r].max() < 0 and gap["PiSSA", r].mean() < -0.08 for r in SEEDS)  # page
+assert all(np.ptp(loss["PiSSA", r]) < np.ptp(loss["LoRA", r]) for r in SEEDS)  # page
+assert all(gap["LoRA+", r].mean() > -0.05 for r in SEEDS)  # page
+assert all(abs(gap[name, 4].mean()) < np.ptp(loss["LoRA", 4]) for name in ("LoRA+", "DoRA"))  # page
 
 # %% [markdown]
 # PiSSA is ahead with every seed at both ranks; a coin would fall on one side seven times of seven in one of 64 trials. Its
@@ -334,10 +332,11 @@ again = {name: np.array([to_descending(name, 4, chosen[name], seed)[0] for seed 
 more = {name: again[name] - again["LoRA"] for name in ("LoRA+", "DoRA")}
 for name in more:
     first = gap[name, 4]
-    print(f"{name:5} minus LoRA at r = 4: {first.mean():+.2f}, lower in {(first < 0).sum()} of 4;   "
-          f"four more seeds: {more[name].mean():+.2f}, lower in {(more[name] < 0).sum()} of 4")
-assert more["LoRA+"].mean() < 0.05 and more["DoRA"].mean() < -0.1
-assert abs(np.mean([*gap["LoRA+", 4], *more["LoRA+"]])) < 0.1  # all eight: no better and no worse
+    print(f"{name:5} minus LoRA at r = 4: {first.mean():+.2f}, "
+          f"lower in {(first < 0).sum()} of 4;   four more seeds: {more[name].mean():+.2f}, "
+          f"lower in {(more[name] < 0).sum()} of 4")
+assert more["LoRA+"].mean() < 0.05 and more["DoRA"].mean() < -0.1  # page
+assert abs(np.mean([*gap["LoRA+", 4], *more["LoRA+"]])) < 0.1  # page: all eight, no better and no worse
 
 # %% [markdown]
 # Another four seeds, another verdict: LoRA+ has caught up, and DoRA has a clear lead. Neither set alone is wrong about
@@ -346,23 +345,7 @@ assert abs(np.mean([*gap["LoRA+", 4], *more["LoRA+"]])) < 0.1  # all eight: no b
 # by some hundredths after 150 steps.)
 
 # %%
-fig, axes = figures.new("PiSSA's lead over LoRA is clear; LoRA+ and DoRA depend on the seeds", columns=2, width=12,
-                        sharey=True)
-for ax, (r, seeds) in zip(axes, SEEDS.items(), strict=True):
-    ax.axhline(0, color=COLORS["LoRA"])
-    figures.label(ax, -0.45, 0, "LoRA", COLORS["LoRA"], dx=0, dy=10)
-    for x, name in enumerate(("LoRA+", "PiSSA", "DoRA")):
-        ax.plot([x] * len(seeds), gap[name, r], "o", color=COLORS[name], markersize=10)
-        if r == 4 and name in more:
-            ax.plot([x + 0.2] * len(MORE), more[name], "o", color=COLORS[name], markersize=10, fillstyle="none",
-                    markeredgewidth=2)
-    ax.set_xticks(range(3), ("LoRA+", "PiSSA", "DoRA"))
-    ax.set(xlim=(-0.5, 2.5))
-axes[0].set_title("r = 2, three seeds; lower is better")
-axes[1].set_title("r = 4, four seeds; open: four more")
-axes[0].set(ylabel="loss minus LoRA's, nats a digit")
-figures.save(fig, "13_variants", alt="Loss minus plain LoRA's with the same seed, a dot for each run, at rank 2 and rank 4. "
-             "PiSSA's dots lie below zero. Those of LoRA+ and DoRA lie on both sides, and four more seeds at rank 4 move both down.")
+draw.comparison(gap, more)
 
 # %% [markdown]
 # What this comparison can show: that newer is not always better, on one task, over 150 steps, for a base of 26,336
@@ -375,7 +358,7 @@ figures.save(fig, "13_variants", alt="Loss minus plain LoRA's with the same seed
 # ## Key points
 #
 # - rsLoRA is another alpha at each rank. It keeps the first step of plain gradient descent the same size at any rank; with
-#   Adam, alpha / r does.
+#   AdamW, alpha / r does.
 # - LoRA+ is a second learning rate for B, PiSSA another start, DoRA one more number a row. Each is a few lines.
 # - Each does what it is for. Whether that helps depends on whether the task wants it: here PiSSA was
 #   clearly ahead of LoRA, DoRA perhaps, and LoRA+ not.

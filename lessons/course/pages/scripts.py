@@ -1,16 +1,19 @@
-"""A lesson is a percent script; this reads one into cells, runs it, and turns it into a page or a notebook.
+"""A lesson is a percent script; this reads one into cells, runs it, and turns it into a page.
 
     # %% [markdown]         a prose cell: every line starts with "# "
     # %%                    a code cell
+    assert loss < 1.4       a finding: it stands on the page
+    assert loss < 1.4  # page      guards a sentence of the page: it runs, and is shown nowhere
 
 Mathematics is written $...$, or $$ alone on the lines before and after. On a page it becomes $`...`$
 and ```math, the forms that code hosts leave alone: in plain $...$ they take _ and * for emphasis.
 """
 
+import ast
 import contextlib
 import io
-import json
 import re
+import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +25,24 @@ class Cell:
     kind: str  # "markdown" or "code"
     text: str
     line: int  # of its first line in the script
+
+    @property
+    def shown(self):
+        """What page, book and notebook hold of it: no statement marked # page; "" where there is no other."""
+        if self.kind == "markdown":
+            return self.text
+        guards, kept = guard_lines(self.text), []
+        for i, line in enumerate(self.text.split("\n")):
+            gap = not line and i - 1 in guards and not any(kept[-1:])  # an empty line before the guard, and one after
+            if i not in guards and not gap:
+                kept.append(line)
+        return "\n".join(kept).strip("\n")
+
+    @property
+    def unguarded(self):
+        """The same to be run: with an empty line where a guard was, so that line numbers stay."""
+        guards = guard_lines(self.text)
+        return "\n".join("" if i in guards else line for i, line in enumerate(self.text.split("\n")))
 
 
 def lessons():
@@ -54,8 +75,23 @@ def parse(path):
     return [cell for cell in cells if cell.text]
 
 
-def execute(path, after=None):
-    """Run a lesson's cells in one namespace; calls after(cell, printed, figures) for each, if given."""
+def guard_lines(code):
+    """The lines, counted from 0, of the statements marked # page: a simple one on any line, a block on its first."""
+    marked = {token.start[0] for token in tokenize.generate_tokens(io.StringIO(code).readline)
+              if token.type == tokenize.COMMENT and re.match(r"# page(:|$)", token.string)}
+    guards = set()
+    for statement in (s for s in ast.walk(ast.parse(code)) if isinstance(s, ast.stmt)) if marked else ():
+        last = statement.lineno if hasattr(statement, "body") else statement.end_lineno
+        if marked & {*range(statement.lineno, last + 1)}:
+            guards |= {*range(statement.lineno - 1, statement.end_lineno)}
+    return guards
+
+
+def execute(path, after=None, guards=True):
+    """Run a lesson's cells in one namespace; calls after(cell, printed, figures) for each, if given.
+
+    guards: run what is marked # page, too.
+    """
     from . import figures  # Matplotlib: only where a lesson runs
     namespace = {"__name__": "__main__", "__file__": str(path)}
     for cell in parse(path):
@@ -63,7 +99,7 @@ def execute(path, after=None):
         figures.saved.clear()
         if cell.kind == "code":
             # Newlines in front make the line numbers of a traceback those of the script.
-            code = compile("\n" * (cell.line - 1) + cell.text, str(path), "exec")
+            code = compile("\n" * (cell.line - 1) + (cell.text if guards else cell.unguarded), str(path), "exec")
             with contextlib.redirect_stdout(printed) if after else contextlib.nullcontext():
                 exec(code, namespace)
         if after:
@@ -78,23 +114,38 @@ def math_for_hosts(text):
 
 
 def page_blocks(cell):
-    """What a page holds of a cell's source: the same whether or not the cell was run."""
-    return math_for_hosts(cell.text) if cell.kind == "markdown" else f"```python\n{cell.text}\n```"
+    """What a page holds of a cell's source, the same whether or not the cell was run; "" for a mere guard."""
+    if cell.kind == "markdown":
+        return math_for_hosts(cell.text)
+    return f"```python\n{cell.shown}\n```" if cell.shown else ""
+
+
+def links(path):
+    """The line at the top and the foot of a page: the lesson before, the map of the course, the next lesson."""
+    order = list(lessons().values())
+    at = order.index(path) if path in order else len(order)
+
+    def link(words, lesson):
+        return f"[{words.format(title(lesson).split(':')[0])}](../{lesson.parent.name}/README.md)"
+
+    return " · ".join([*(link("← {}", lesson) for lesson in order[at - 1:at] if path in order),
+                       "[The course](../README.md)",
+                       *(link("{} →", lesson) for lesson in order[at + 1:at + 2])])
 
 
 def render(path):
     """The page of a lesson: prose, code, what the code printed, and the figures it drew."""
-    blocks = [f"<!-- Made from {path.name} by: python -m lessons render {path.parent.name[:2]} -->"]
+    blocks = [f"<!-- Made from {path.name} by: python -m lessons render {path.parent.name[:2]} -->", links(path)]
 
     def after(cell, printed, drawn):
         blocks.append(page_blocks(cell))
         printed = "".join(line for line in printed.splitlines(True) if not line.startswith("figure: "))
         if printed.strip():
             blocks.append(f"```text\n{printed.rstrip()}\n```")
-        blocks.extend(f"![{alt}](../../figures/{name})" for name, alt in drawn)
+        blocks.extend(f"![{figure.alt}](../../figures/{figure.path.name})" for figure in drawn)
 
     execute(path, after)
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join([*filter(None, blocks), links(path)]) + "\n"
 
 
 def drift(path):
@@ -102,23 +153,9 @@ def drift(path):
     page = path.with_name("README.md")
     text = page.read_text(encoding="utf-8") if page.exists() else ""
     at = 0
-    for cell in parse(path):
-        block = page_blocks(cell)
+    for block in [links(path), *filter(None, map(page_blocks, parse(path))), links(path)]:
         found = text.find("\n\n" + block + "\n", at)
         if found < 0:
             return block
         at = found + len(block)
     return None
-
-
-def notebook(path):
-    """A lesson as a Jupyter notebook, format 4.5, as JSON text."""
-    cells = []
-    for i, cell in enumerate(parse(path)):
-        text = cell.text
-        for name in re.findall(r'figures\.save\(\w+, "(\w+)"', text):
-            text += f'\n\nfrom IPython.display import Image\nImage(figures.FOLDER / "{name}.png")'
-        cells.append({"cell_type": cell.kind, "id": f"cell-{i}", "metadata": {}, "source": text.splitlines(True)}
-                     | ({"outputs": [], "execution_count": None} if cell.kind == "code" else {}))
-    return json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 5,
-                       "metadata": {"language_info": {"name": "python"}}}, indent=1, ensure_ascii=False) + "\n"

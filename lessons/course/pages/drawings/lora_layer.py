@@ -1,18 +1,24 @@
-"""The course's one large drawing: what flows where in a LoRA layer, in matrices drawn to scale."""
+"""The figures of lesson 09: what flows where in a LoRA layer, and the graph of the worked example."""
 
+from matplotlib.colors import to_hex
 from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from matplotlib.path import Path
 
-from . import figures
+from lora_np.support.palette import for_text
+from lora_np.trace.draw import draw_graph
+
+from .. import figures
 
 GREY, RED, INK = figures.FROZEN, figures.TRAINABLE, figures.INK
 SIDE, NARROW = 3.6, 0.6  # d = k, and r
+TINT = "#eeeeee"  # the darkest ground of a box in a drawn graph
 WIDE = 9  # the line that carries k or d numbers; one of r numbers is to scale
 
 
-def lora_layer():
-    """The figure of h = W0 x + (alpha/r) B A x: x through the frozen W0, and through A then B, added."""
+@figures.style()
+def data_flow():
+    """h = W0 x + (alpha/r) B A x in matrices drawn to scale: x through the frozen W0, and through A then B, added."""
     fig, ax = figures.new("", width=13, height=7.2)
     ax.set_title("LoRA: the frozen weight stays as it is, and a narrow path beside it learns", loc="left", fontsize=19,
                  fontweight="bold")
@@ -26,7 +32,7 @@ def lora_layer():
                                      mutation_scale=10))
 
     def say(x, y, text, color=INK, size=18, **options):
-        ax.text(x, y, text, color=color, fontsize=size, **{"ha": "center", "va": "center", **options})
+        ax.text(x, y, text, color=for_text(color), fontsize=size, **{"ha": "center", "va": "center", **options})
 
     def knot(x, y, text, color, size):
         ax.add_patch(Circle((x, y), 0.45, facecolor="white", edgecolor=color, linewidth=3, zorder=3))
@@ -43,13 +49,13 @@ def lora_layer():
         say(at, 6.25, name, size=28)
         say(at, 1.95, length, size=22)
     block(6.4, 6.4, SIDE, SIDE, GREY)
-    say(6.4, 6.75, "W₀", "white", 46)
-    say(6.4, 5.45, "d × k, frozen", "white", 20)
+    say(6.4, 6.75, "W₀", "#000000", 46)
+    say(6.4, 5.45, "d × k, frozen", "#000000", 20)
     block(4.6, 1.9, SIDE, NARROW, RED)
-    say(4.6, 1.9, "A", "white", 27)
+    say(4.6, 1.9, "A", "#000000", 27)
     say(4.6, 1.2, "r × k, starts random", RED)
     block(8.6, 1.9, NARROW, SIDE, RED)
-    say(8.6, 1.9, "B", "white", 27)
+    say(8.6, 1.9, "B", "#000000", 27)
     say(9.1, 0.5, "d × r, starts at zero", RED, ha="left")
     for at, height, above, below, color in ((7.35, 1.9, "A x", "r numbers", RED), (9.8, 1.9, "B A x", "d numbers", RED),
                                             (10.2, 6.4, "W₀ x", "d numbers", GREY), (3.1, 6.4, "x", "k numbers", INK)):
@@ -58,8 +64,25 @@ def lora_layer():
     knot(11.3, 1.9, "α/r", RED, 17)
     knot(12.2, 4.1, "+", INK, 32)
     words = [("h  =  ", INK), ("W₀ x", GREY), ("  +  ", INK), ("(α/r) B A x", RED)]
-    formula = HPacker(children=[TextArea(t, textprops={"color": c, "fontsize": 27}) for t, c in words], pad=0, sep=0)
+    formula = HPacker(children=[TextArea(t, textprops={"color": for_text(c), "fontsize": 27}) for t, c in words], pad=0,
+                      sep=0)
     ax.add_artist(AnnotationBbox(formula, (5.0, 3.45), frameon=False))
     ax.set(xlim=(0.3, 14.4), ylim=(-0.05, 8.3), aspect="equal")
     ax.axis("off")
-    return fig
+    return figures.save(fig, "09_lora_layer", alt="Data flow of a LoRA layer: h = W0 x + (alpha/r) B A x. x, of k numbers, "
+                        "goes two ways. Above it passes through the large grey square W0, d by k and frozen, and gives W0 "
+                        "x of d numbers. Below it passes through the orange A, r by k and random at the start, which "
+                        "leaves r numbers, then through the orange B, d by r and zero at the start, which makes them d "
+                        "numbers; these are scaled by alpha/r. The two results are added and give h.")
+
+
+def graph(loss, layer):
+    """The graph of the worked example, as the engine draws it. loss: a function that computes it."""
+    fig = draw_graph(loss, model=layer)
+    for text in fig.axes[0].texts:
+        text.set_color(for_text(to_hex(text.get_color()), TINT))
+    return figures.save(fig, "09_graph", alt="The graph of the worked example, with the value and "
+                        "the gradient in each box. x leads to two linear operations: one with lora_A, then times 2 and with "
+                        "lora_B, and one with the weight. lora_A and lora_B are orange and hold their gradients, 10 and 15, "
+                        "and 12 and minus 18. The weight and the target y are grey, and dashed lines lead from them: they "
+                        "have no gradient. That of x, 8 and minus 4, comes from both paths.")
