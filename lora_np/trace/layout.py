@@ -126,13 +126,16 @@ def _layer_width(layer):
 
 
 def _rows(layers):
-    """The layers in as many rows as their width takes, cut where few edges pass."""
-    ends = np.cumsum([_layer_width(layer) + BETWEEN for layer in layers])
-    count, cuts = int(np.ceil(ends[-1] / WIDEST)), [0]
-    for k in range(1, count):
-        cost = {i: sum(len(box.after) for box in layers[i - 1]) + abs(ends[i - 1] - ends[-1] * k / count)
-                for i in range(cuts[-1] + 1, len(layers))}
-        cuts.append(min(cost, key=cost.get))
+    """The layers in as few rows as their widths take, cut where few edges pass."""
+    begins = np.cumsum([0, *(_layer_width(layer) + BETWEEN for layer in layers)])
+    for count in range(int(np.ceil(begins[-1] / WIDEST)), len(layers) + 1):
+        cuts = [0]
+        for k in range(1, count):
+            cost = {i: sum(len(box.after) for box in layers[i - 1]) + abs(begins[i] - begins[-1] * k / count)
+                    for i in range(cuts[-1] + 1, len(layers) - (count - 1 - k))}
+            cuts.append(min(cost, key=cost.get))
+        if np.diff(begins[[*cuts, -1]]).max() <= WIDEST:
+            break
     return [layers[i:j] for i, j in pairwise([*cuts, len(layers)])]
 
 

@@ -139,7 +139,7 @@ def test_names_are_unique_and_letters_are_no_numbers():
 
 
 def test_every_operation_has_its_formulas_in_one_place():
-    operands = {"a", "b", "x", "q", "k", "v", "weight", "bias", "logits", "tensors"}
+    operands = {"a", "b", "x", "q", "k", "v", "weight", "bias", "logits", "tensors", "gate", "up"}
     for name in ops.__all__:
         found = formulas(name)
         assert set(found.gradients) == operands & set(signature(operations[name]).parameters), name
