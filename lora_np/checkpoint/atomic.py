@@ -19,7 +19,10 @@ def atomic_write(folder):
     """Yields create(name): a new open binary file. At the end all of them take the places of those names in the
     folder, once they are whole and on the disk; if anything fails before that, the old files stay as they were."""
     folder, files = Path(folder), {}
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise FileExistsError(f"{folder}: this, or a part of it, is a file; expected a folder to write to") from None
     stamp = uuid.uuid4().hex
 
     def create(name):
@@ -75,9 +78,11 @@ def read_json(path):
     """The JSON object in a file. Raises ValueError where there is none in it."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{path}: there is no such file; is {Path(path).parent} the folder of a saved model or "
                                 "adapter?") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path}: a folder, where a file is expected") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(value, dict):
@@ -86,11 +91,12 @@ def read_json(path):
 
 
 def check_shapes(path, arrays, shapes):
-    """Raise a ValueError that lists each array that is missing, unexpected or of another shape."""
-    problems = [f"missing: {name} {shape}" for name, shape in shapes.items() if name not in arrays]
-    problems += [f"unexpected: {name} {array.shape}" for name, array in arrays.items() if name not in shapes]
-    problems += [f"wrong shape: {name} is {arrays[name].shape}, expected {shape}"
-                 for name, shape in shapes.items() if name in arrays and arrays[name].shape != shape]
-    if problems:
-        more = [f"and {len(problems) - 12} more"] if len(problems) > 12 else []
-        raise ValueError(f"{path}: does not fit, and nothing was loaded\n  " + "\n  ".join(problems[:12] + more))
+    """Raise a ValueError that lists arrays that are missing, unexpected or of another shape, some of each."""
+    missing = [f"missing: {name} {shape}" for name, shape in shapes.items() if name not in arrays]
+    unexpected = [f"unexpected: {name[:80]} {array.shape}" for name, array in arrays.items() if name not in shapes]
+    wrong = [f"wrong shape: {name} is {arrays[name].shape}, expected {shape}"
+             for name, shape in shapes.items() if name in arrays and arrays[name].shape != shape]
+    lines = [line for kind in (missing, unexpected, wrong)
+             for line in kind[:6] + [f"and {len(kind) - 6} more"] * (len(kind) > 6)]
+    if lines:
+        raise ValueError(f"{path}: does not fit, and nothing was loaded\n  " + "\n  ".join(lines))

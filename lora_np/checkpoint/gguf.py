@@ -138,7 +138,8 @@ def _size(name, shape, kind):
 
 def _check_kind(magic, version):
     if magic != b"GGUF":
-        raise ValueError(f"not a GGUF file, it begins with {magic}; is it a placeholder for a large file?")
+        raise ValueError(f"not a GGUF file, it begins with {magic}; is it a placeholder for a large one? A model of "
+                         "Transformers goes by the name of its folder")
     if version not in (2, 3):
         kind = "big-endian" if version in (2 << 24, 3 << 24) else f"version {version}"
         raise ValueError(f"a GGUF file of {kind}; read are versions 2 and 3, little-endian")

@@ -21,6 +21,7 @@ from .atomic import atomic_write, check_shapes, find_model, read_json, write_jso
 from .families import POSITION_OFFSET, OptFiles, family_named, family_of
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+OTHERS = (".safetensors", ".gguf", ".npz", ".h5", ".msgpack", ".onnx")
 
 
 def load_model(path, dtype=None, quantized=False) -> Decoder:
@@ -81,6 +82,8 @@ def full_name(model, name):
 
 def _read_folder(folder):
     where = folder / "config.json"
+    if not where.exists() and (single := sorted(folder.glob("*.gguf"))):
+        raise FileNotFoundError(f"{folder}: no config.json; to load a GGUF file give its own path, such as {single[0]}")
     given = read_json(where)
     try:
         family_named(given)
@@ -168,10 +171,11 @@ def _weights(folder):
 
 
 def _no_weights(folder):
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
-    return FileNotFoundError(f"{folder}: no model.safetensors" + bool(pickles) * (
-        f", only {', '.join(pickles[:3])}, a pickle, which could run any code; load it in Transformers and "
-        "save_pretrained it"))
+    others = sorted(path.name for path in folder.iterdir() if path.suffix in (*PICKLES, *OTHERS))
+    pickle = any(name.endswith(PICKLES) for name in others)
+    return FileNotFoundError(f"{folder}: no model.safetensors" + f", only {', '.join(others[:3])}" * bool(others)
+                             + pickle * (", a pickle, which could run any code; load it in Transformers and "
+                                         "save_pretrained it"))
 
 
 def _check_saved(model, tokenizer):
