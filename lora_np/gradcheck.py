@@ -119,7 +119,8 @@ def _search(analytic, slopes, at, v):
 
 def _compare_calls(row, first, again):
     """A gradient that differs from call to call is wrong, whatever the slope is."""
-    gap = np.abs(first - again) - 1e-9 * np.fmax.reduce(np.abs(first), axis=1, initial=0)[:, None]
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(first - again) - 1e-9 * np.fmax.reduce(np.abs(first), axis=1, initial=0)[:, None]
     if row.verdict in ("ok", "vacuous") and np.any(gap > 0):
         k, i = np.unravel_index(gap.argmax(), gap.shape)
         row.verdict, row.index = "wrong", tuple(int(axis) for axis in np.unravel_index(i, row.shape))
