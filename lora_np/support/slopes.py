@@ -62,11 +62,10 @@ class Slopes:
         wrong; where all drown in rounding, until the largest does. Those that are left have an infinite error.
         """
         n, rounding = np.array([self.central(i) for i in chosen]).reshape(-1, 2, len(self.G)).swapaxes(0, 1)
-        largest = np.fmax.reduce(np.abs(a), initial=0)
-        error = np.minimum(rounding, 1e-6 * largest)
-        off = excess(a, n, error)
-        drowned = np.all(rounding > 1e-3 * largest)
-        order = [j for j in np.lexsort(-(np.abs(a) if drowned else off).T[::-1]) if drowned or off[j].max() > 1]
+        largest = np.fmax.reduce(np.fmax(np.abs(a), np.abs(n)), initial=0)
+        error, drowned = np.minimum(rounding, 1e-6 * largest), np.all(rounding > 1e-3 * largest)
+        doubtful = drowned | np.any(excess(a, n, error) > 1, 1)
+        order = [j for j in np.lexsort(-(np.abs(a) if drowned else excess(a, n, rounding)).T[::-1]) if doubtful[j]]
         error[order] = np.inf
         for j in order:
             n[j], error[j] = self.closer(chosen[j])
