@@ -108,9 +108,9 @@ def _check(name, t, analytic, slopes, sample, rng):
 
 def _search(analytic, slopes, at, v):
     """[i] of an element whose gradient is wrong, or None where the step v in all elements finds nothing amiss."""
-    for measure in (slopes.central, slopes.closer):
-        if excess(analytic @ v, *measure(at, v)).max() <= 1:
-            return None
+    a = analytic @ v
+    if excess(a, slopes.central(at, v)[0], 0).max() <= 1 or excess(a, *slopes.closer(at, v)).max() <= 1:
+        return None
     while at.size > 1:  # the half in which more is amiss
         halves = zip(np.array_split(at, 2), np.array_split(v, 2), strict=True)
         at, v = max(halves, key=lambda half: np.abs(analytic[:, half[0]] @ half[1] - slopes.central(*half)[0]).max())
@@ -119,7 +119,8 @@ def _search(analytic, slopes, at, v):
 
 def _compare_calls(row, first, again):
     """A gradient that differs from call to call is wrong, whatever the slope is."""
-    gap = np.abs(first - again) - 1e-9 * np.fmax.reduce(np.abs(first), axis=1, initial=0)[:, None]
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(first - again) - 1e-9 * np.fmax.reduce(np.abs(first), axis=1, initial=0)[:, None]
     if row.verdict in ("ok", "vacuous") and np.any(gap > 0):
         k, i = np.unravel_index(gap.argmax(), gap.shape)
         row.verdict, row.index = "wrong", tuple(int(axis) for axis in np.unravel_index(i, row.shape))

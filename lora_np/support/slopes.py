@@ -62,11 +62,10 @@ class Slopes:
         wrong; where all drown in rounding, until the largest does. Those that are left have an infinite error.
         """
         n, rounding = np.array([self.central(i) for i in chosen]).reshape(-1, 2, len(self.G)).swapaxes(0, 1)
-        largest = np.fmax.reduce(np.abs(a), initial=0)
-        error = np.minimum(rounding, 1e-6 * largest)
-        off = excess(a, n, error)
-        drowned = np.all(rounding > 1e-3 * largest)
-        order = [j for j in np.lexsort(-(np.abs(a) if drowned else off).T[::-1]) if drowned or off[j].max() > 1]
+        largest = np.fmax.reduce(np.fmax(np.abs(a), np.abs(n)), initial=0)
+        error, drowned = np.minimum(rounding, 1e-6 * largest), np.all(rounding > 1e-3 * largest)
+        doubtful = drowned | np.any(excess(a, n, error) > 1, 1)
+        order = [j for j in np.lexsort(-(np.abs(a) if drowned else excess(a, n, rounding)).T[::-1]) if doubtful[j]]
         error[order] = np.inf
         for j in order:
             n[j], error[j] = self.closer(chosen[j])
@@ -97,12 +96,14 @@ class Slopes:
                                                     for step in h), strict=True))
         right, left, finite = right[:, None], left[:, None], np.where(np.isfinite(self.y), np.abs(self.y), 0)
         with np.errstate(all="ignore"):
-            moved = np.any((up != down) & np.isfinite(up - down), 0)
+            lost = (up != down) & ~np.isfinite(up - down)
+            moved = np.any((up != down) & ~lost, 0)
             up, down, y, G = up[:, moved], down[:, moved], self.y[moved], self.G[:, moved].T
             D = (up - down) @ G / (right - left)  # (steps, gradients)
+            D[lost.any(1)] = np.nan
             R = (16 * D[1:] - D[:-1]) / 15
             kink = (up - y) @ G / right - (y - down) @ G / -left
-            rounding = EPS * (np.abs(up) + np.abs(down)) @ np.abs(G) / (right - left)
+            rounding = EPS * (np.abs(up) + np.abs(down) + finite.max(initial=0)) @ np.abs(G) / (right - left)
             ratio = np.tril(np.ones((len(h), len(h) - 1)), -2).T * h / h[1:, None]  # 0 for steps that are not smaller
             missed = np.nan_to_num(np.abs(D - R[:, None]) * ratio[..., None], nan=0, posinf=0).max(1)
             error = 3 * (np.abs(D[1:] - D[:-1]) / 15 + rounding[1:] + missed) + np.abs(4 * kink[1:] - kink[:-1]) / 6

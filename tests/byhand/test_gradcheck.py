@@ -8,6 +8,8 @@ from lora_np.gradcheck import gradcheck, gradcheck_model
 from lora_np.lora import add_lora
 from lora_np.tensor import as_tensor, node
 from lora_np.train import next_token_loss
+from tests.byhand.gradient_cases import CASES, ours
+from tests.engine import test_properties
 
 rng = np.random.default_rng(0)
 
@@ -53,6 +55,33 @@ def test_planted_error_is_rejected(name):
     assert not report and report.rows[0].verdict == "wrong"
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}: {case.name}")
+def test_wrong_gradients_are_found_and_right_ones_are_not_blamed(case):
+    assert (ours(case) == "ok") == case.right
+
+
+def test_the_cases_are_many_and_of_many_kinds():
+    wrong, right = ([case for case in CASES if case.right is truth] for truth in (False, True))
+    assert len(wrong) >= 60 and len({case.kind for case in wrong}) >= 10
+    assert len(right) >= 40 and len({case.kind for case in right}) >= 5
+    assert len({(case.right, case.kind, case.name) for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("seed", range(0, 2000, 50))
+def test_random_programs_are_not_blamed(seed):
+    program = test_properties.make(seed)
+    trainable = [i for i, (_, kind) in program.leaves.items() if kind == "trainable"]
+
+    def f(*leaves):
+        values = {i: a for i, (a, _) in program.leaves.items()} | dict(zip(trainable, leaves, strict=True))
+        for step in program.steps:
+            values[step.result] = step.call(ops, values)
+        return ops.concatenate([as_tensor(values[i]).reshape(-1) for i in test_properties.sinks(program)])
+
+    report = gradcheck(f, *(program.leaves[i][0] for i in trainable), quiet=True)
+    assert "wrong" not in {row.verdict for row in report.rows}, f"{program}\n{report}"
+
+
 def test_the_right_versions_of_the_planted_pass():
     assert gradcheck(unary(lambda x: 1e-7 * x ** 2, lambda g, x: 2e-7 * x * g), np.array([0.2, -0.1]), quiet=True)
     assert gradcheck(unary(lambda x: x * x, lambda g, x: 2 * x * g), rng.normal(size=(100, 100)), quiet=True)
@@ -74,6 +103,79 @@ def test_worst_index_and_both_values_are_named(capsys):
 def test_what_a_wrong_gradient_looks_like(name, note):
     f, x = planted[name]
     assert note in gradcheck(f, x, quiet=True).rows[0].note
+
+
+@pytest.mark.parametrize("factor", [1.001, 1.0004, 0.9996, 2])
+def test_a_factor_is_named_but_never_1(factor):
+    note = gradcheck(unary(np.sin, lambda g, x: factor * g * np.cos(x)), rng.normal(size=5), quiet=True).rows[0].note
+    assert note == ("" if factor == 1.0004 else f"{factor} times what it should be")
+
+
+def test_nan_and_inf_are_placed():
+    def one(value, at):
+        return unary(np.sin, lambda g, x: np.where(np.arange(x.size).reshape(x.shape) == at, value, g * np.cos(x)))
+
+    x = rng.normal(size=(3, 4))
+    row = gradcheck(one(np.nan, 7), x, quiet=True).rows[0]
+    assert (row.verdict, row.index, row.note) == ("wrong", (1, 3), "analytic is nan in 1 of 12 elements")
+    row = gradcheck(one(-np.inf, 0), x, quiet=True).rows[0]
+    assert (row.verdict, row.index, row.note) == ("wrong", (0, 0), "analytic is -inf in 1 of 12 elements")
+    holed = unary(lambda x: np.where(x == x[2, 1], np.nan, x), lambda g, x: g * 1.0)
+    assert gradcheck(holed, x, quiet=True).rows[0].note == "the result is nan at [2, 1]"
+    with pytest.raises(ValueError, match=r"gradcheck: w is nan at \[1\]"):
+        gradcheck(lambda x, w: x * w, np.ones(2), np.array([1, np.nan]))
+    with np.errstate(divide="ignore"):
+        edge = gradcheck(ops.sqrt, np.array([0.0, 4.0]), quiet=True).rows[0]
+    assert (edge.verdict, edge.index, edge.note) == ("wrong", (0,), "analytic is inf in 1 of 2 elements")
+
+
+def test_a_function_that_fails_a_step_away_says_why():
+    def f(x):
+        if x.data[0] != 0.5:
+            raise ValueError("only one half will do")
+        return x * 1.0
+
+    assert "only one half will do" in gradcheck(f, np.array([0.5]), quiet=True).rows[0].note
+
+
+def test_gradients_of_two_calls_are_shown():
+    draw = np.random.default_rng(0)
+    noisy = unary(np.sin, lambda g, x: g * np.cos(x) * (1 + 1e-8 * draw.normal()))
+    row = gradcheck(noisy, np.ones(3), quiet=True).rows[0]
+    assert row.verdict == "wrong" and row.note == "the same call gave both of these" and 0 < row.error < 1e-6
+
+
+def test_between_the_slopes_of_a_kink_every_gradient_is_right():
+    x = np.array([0.0, 1.0, -1.0])
+    for slope in (0, 0.3, 1):
+        assert gradcheck(unary(lambda x: np.maximum(x, 0), lambda g, x, s=slope: g * np.where(x == 0, s, x > 0)), x,
+                         quiet=True)
+    only_kinks = gradcheck(ops.relu, np.zeros(2), quiet=True)
+    assert not only_kinks and only_kinks.rows[0].note == "a kink or rounding hides the slope"
+
+
+def test_large_numbers_drown_no_verdict():
+    assert gradcheck(lambda x: (x * x + 1e8).sum(), np.array([3.0]), quiet=True)
+    drowned = gradcheck(lambda x: x + 1e22, np.array([3.0]), quiet=True)
+    assert drowned.rows[0].verdict == "vacuous" and "rounding hides" in drowned.rows[0].note
+
+
+def test_a_sample_leaves_no_element_unseen():
+    model = lora_model()
+    for t in model.trainable_parameters():
+        t.data = rng.normal(size=t.shape)
+    name, t = next((n, t) for n, t in model.named_parameters() if n.endswith("v_proj.lora_A"))
+    at = np.arange(t.size).reshape(t.shape)
+
+    def planted(where):
+        def f(model):
+            once_more = node("planted", t.data + 0, (t, lambda g: np.where(at == where, 1.5 * g, g)))
+            return loss(model) + (once_more * at).sum() * 1e-2
+        return f
+
+    for where in range(1, t.size, 3):  # at 0 nothing was planted
+        row = next(row for row in gradcheck_model(model, planted(where), sample=1, quiet=True).rows if row.name == name)
+        assert row.verdict == "wrong" and row.index == np.unravel_index(where, t.shape)
 
 
 def test_both_zero_is_vacuous_and_not_ok():
