@@ -26,7 +26,8 @@ class Decoder(Module):
     pad_id = None  # the id that the tokenizer pads with, where known
     n_tokens = None  # how many ids the tokenizer has, where they are fewer than vocab_size: generate uses no others
 
-    def forward(self, ids, cache=None):
+    def forward(self, ids, cache=None) -> Tensor:
+        """(B, T) -> (B, T, vocab_size): the logits of the token after each."""
         return self.head(self.hidden(ids, cache))  # (B, T, vocab_size)
 
     def head(self, h):

@@ -21,6 +21,7 @@ from . import ops
 from .decoder import Decoder
 from .nn import Embedding, Linear, Module, RMSNorm
 from .support.checks import check_float_type, check_int, check_number, expect
+from .tensor import Tensor
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ class CausalSelfAttention(Module):
         self.o_proj = Linear(self.n_heads * c, d, False, rng, dtype)
         self.q_norm, self.k_norm = (RMSNorm(c, config.norm_eps, dtype) if config.qk_norm else None for _ in range(2))
 
-    def forward(self, x, rotation, cache=None):
+    def forward(self, x, rotation, cache=None) -> Tensor:
+        """(B, T, d) -> (B, T, d). rotation: (cos, sin) of each position's angles, (T, c / 2). cache: as in
+        transformer.py."""
         q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)  # (B, T, n_heads c), (B, T, n_kv_heads c) twice
         if self.q_norm is not None:
             q, k = of_each_head(self.q_norm, q, self.n_heads), of_each_head(self.k_norm, k, self.n_kv_heads)
@@ -92,7 +95,8 @@ class MLP(Module):
         self.gate_proj, self.up_proj = (Linear(d, d_ff, False, rng, dtype) for _ in range(2))
         self.down_proj = Linear(d_ff, d, False, rng, dtype)
 
-    def forward(self, x):
+    def forward(self, x) -> Tensor:
+        """(B, T, d) -> (B, T, d)"""
         return self.down_proj(ops.swiglu(self.gate_proj(x), self.up_proj(x)))  # (B, T, d_ff) inside
 
 
@@ -105,7 +109,8 @@ class Block(Module):
         self.input_layernorm = RMSNorm(config.d_model, config.norm_eps, config.dtype)
         self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps, config.dtype)
 
-    def forward(self, x, rotation, cache=None):
+    def forward(self, x, rotation, cache=None) -> Tensor:
+        """(B, T, d) -> (B, T, d)"""
         x = x + self.self_attn(self.input_layernorm(x), rotation, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -123,7 +128,7 @@ class Llama(Decoder):
         if not config.tied:
             self.lm_head = Linear(config.d_model, config.vocab_size, False, rng, config.dtype)
 
-    def hidden(self, ids, cache=None):
+    def hidden(self, ids, cache=None) -> Tensor:
         """(B, T) -> (B, T, d): what the head turns into logits."""
         ids, positions, caches = self.prepare(ids, cache)
         angles = positions[:, None] * frequencies(self.config)  # (T, c / 2)

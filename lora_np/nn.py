@@ -19,7 +19,7 @@ class Module:
 
     training = True
 
-    def __call__(self, *args, **options):
+    def __call__(self, *args, **options) -> Tensor:
         return self.forward(*args, **options)
 
     def children(self):
@@ -165,7 +165,8 @@ class Linear(Module):
         self.weight = parameter(rng.uniform(-bound, bound, (d_out, d_in)), dtype)
         self.bias = parameter(np.zeros(d_out), dtype) if bias else None
 
-    def forward(self, x):
+    def forward(self, x) -> Tensor:
+        """(..., d_in) -> (..., d_out)"""
         return ops.linear(x, self.weight, self.bias)
 
 
@@ -176,7 +177,8 @@ class Embedding(Module):
         rng = _checked("Embedding", rng, dtype, n=n, d=d)
         self.weight = parameter(rng.normal(0, 0.1, (n, d)), dtype)
 
-    def forward(self, ids):
+    def forward(self, ids) -> Tensor:
+        """Integers (...) in 0 .. n-1 -> (..., d)"""
         return ops.embedding(self.weight, ids)
 
 
@@ -188,7 +190,8 @@ class LayerNorm(Module):
         self.weight = parameter(np.ones(d), dtype)
         self.bias = parameter(np.zeros(d), dtype)
 
-    def forward(self, x):
+    def forward(self, x) -> Tensor:
+        """(..., d) -> (..., d)"""
         return ops.layer_norm(x, self.weight, self.bias)
 
 
@@ -200,7 +203,8 @@ class RMSNorm(Module):
         check_number("RMSNorm", eps=eps)
         self.weight, self.eps = parameter(np.ones(d), dtype), eps
 
-    def forward(self, x):
+    def forward(self, x) -> Tensor:
+        """(..., d) -> (..., d)"""
         return ops.rms_norm(x, self.weight, self.eps)
 
 
@@ -214,5 +218,6 @@ class Dropout(Module):
         check_number("Dropout", below=1, p=p)
         self.p, self.rng = p, _checked("Dropout", rng)
 
-    def forward(self, x):
+    def forward(self, x) -> Tensor:
+        """(...) -> (...), the same array in evaluation."""
         return ops.dropout(x, self.p, dropout_rng.get() or self.rng) if self.training and self.p else x

@@ -95,7 +95,8 @@ class QuantizedLinear(Linear):
     def __init__(self, weight, bias=None):
         self.weight, self.bias = weight, bias
 
-    def forward(self, x):
+    def forward(self, x) -> Tensor:
+        """(..., k) -> (..., d)"""
         y = product(x, self.weight)
         return y if self.bias is None else y + self.bias
 
@@ -106,7 +107,8 @@ class QuantizedEmbedding(Embedding):
     def __init__(self, weight):
         self.weight = weight
 
-    def forward(self, ids):
+    def forward(self, ids) -> Tensor:
+        """Integers (...) in 0 .. V-1 -> (..., d)"""
         V, d = self.weight.shape
         ids = indices("embedding", ids, V)
         return node("embedding", self.weight.rows(ids.ravel()).data.reshape(*ids.shape, d))

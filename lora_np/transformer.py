@@ -13,6 +13,7 @@ from . import ops
 from .decoder import Decoder
 from .nn import Dropout, Embedding, LayerNorm, Linear, Module
 from .support.checks import check_float_type, check_int, check_number, expect
+from .tensor import Tensor
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class CausalSelfAttention(Module):
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
             Linear(d, d, rng=rng, dtype=config.dtype) for _ in range(4))
 
-    def forward(self, x, cache=None):
+    def forward(self, x, cache=None) -> Tensor:
+        """(B, T, d) -> (B, T, d). cache: the LayerCache with the keys and values of what is before x."""
         q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)  # (B, T, d) each, d_head columns for each head
         if cache is not None:
             k, v = cache.append(k, v)  # with those of the positions before x: (B, S, d)
@@ -71,7 +73,8 @@ class Block(Module):
         self.final_layer_norm = LayerNorm(d, dtype)
         self.dropout = Dropout(config.dropout, rng)
 
-    def forward(self, x, cache=None):
+    def forward(self, x, cache=None) -> Tensor:
+        """(B, T, d) -> (B, T, d)"""
         x = x + self.dropout(self.self_attn(self.self_attn_layer_norm(x), cache))
         h = ops.relu(self.fc1(self.final_layer_norm(x)))  # (B, T, d_ff)
         return x + self.dropout(self.fc2(h))
@@ -89,7 +92,7 @@ class GPT(Decoder):
         self.layers = [Block(config, rng) for _ in range(config.n_layers)]
         self.final_layer_norm = LayerNorm(config.d_model, config.dtype)
 
-    def hidden(self, ids, cache=None):
+    def hidden(self, ids, cache=None) -> Tensor:
         """(B, T) -> (B, T, d): what the head turns into logits."""
         ids, positions, caches = self.prepare(ids, cache)
         x = self.embed_tokens(ids) + self.embed_positions(positions)  # (B, T, d)
