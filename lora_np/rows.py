@@ -57,6 +57,8 @@ def to_rows(records, tokenizer, context, name="row"):
     if not isinstance(tokenizer, (CharTokenizer, BPETokenizer)):
         raise TypeError(f"rows: expected a CharTokenizer or a BPETokenizer, got {type(tokenizer).__name__}; "
                         "load_tokenizer(path) reads a model's own")
+    if not records:
+        raise ValueError("there are no rows")
     rows = []
     for number, record in records.items():
         try:
