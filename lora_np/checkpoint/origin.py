@@ -58,7 +58,8 @@ def of_gguf(path, given, metadata):
     kind, pre = (metadata.get(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
     if kind == "gpt2" and pre not in (*KINDS, None):
         raise ValueError(f"{path}: tokenizer.ggml.pre is {pre!r}; built are {', '.join(KINDS)}")
-    return Origin(path, {name: given.get(name) for name in IDS},
-                  metadata={key: value for key, value in metadata.items() if key.startswith("tokenizer.")},
-                  tokenizer="bpe" if kind == "gpt2" else kind,
-                  n_tokens=len(metadata.get("tokenizer.ggml.tokens", ())) or None)
+    origin = Origin(path, {name: given.get(name) for name in IDS}, tokenizer="bpe" if kind == "gpt2" else kind,
+                    metadata={key: value for key, value in metadata.items() if key.startswith("tokenizer.")})
+    with suppress(ValueError):
+        origin.n_tokens = len(from_gguf(metadata))
+    return origin

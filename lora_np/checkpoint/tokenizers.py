@@ -1,6 +1,7 @@
 """Tokenizers on disk: in a folder as Transformers has them, and in the metadata of a GGUF file."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..tokenizer import BPETokenizer, CharTokenizer
@@ -14,43 +15,36 @@ NAMED = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_t
 KINDS = {"gpt-2": {}, "smollm": {"split": "smollm"}, "qwen2": {"split": "qwen2", "normalize": "NFC"},
          "llama-bpe": {"split": "llama3", "ignore_merges": True}}  # under the names that GGUF gives them
 CLASSES = {"GPT2Tokenizer": "gpt-2", "Qwen2Tokenizer": "qwen2"}  # those with vocab.json and merges.txt that are built
+NOT_BUILT = ("; not a tokenizer of single characters, and not byte-level BPE. Make ids elsewhere, such as with "
+             "Transformers' AutoTokenizer")
 UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5  # GGUF's types of tokens other than plain parts
 
 
-def load_tokenizer(path):
-    """The tokenizer of a folder or a GGUF file: CharTokenizer, or BPETokenizer from tokenizer.json or vocab.json and merges.txt.
+def load_tokenizer(path) -> CharTokenizer | BPETokenizer:
+    """The tokenizer of a folder, from tokenizer.json or vocab.json and merges.txt, or of a GGUF file.
 
-    eos_ids are those that config.json, generation_config.json and the tokenizer's own files name, in this order.
-    Raises ValueError that names what is not built, FileNotFoundError where there is no tokenizer.
+    path: as for load_model. eos_ids are those that config.json, generation_config.json and the tokenizer's own files
+    name, in this order. Raises ValueError that names what is not built, FileNotFoundError where there is no tokenizer.
     """
-    folder = find_model("load_tokenizer", path)
-    if folder.is_file():
-        return _of_gguf(folder)
-    kind = tokenizer_kind(folder)
-    main = folder / ("vocab.json" if kind == "bpe" and not (folder / "tokenizer.json").exists() else "tokenizer.json")
-    if kind not in (None, "char", "bpe"):
-        raise ValueError(f"{main}: a tokenizer of the kind {kind}: not a tokenizer of single characters, and not "
-                         "byte-level BPE; make ids elsewhere, such as with Transformers' AutoTokenizer")
+    path = find_model("load_tokenizer", path)
+    if path.is_file():
+        with _named(path):
+            return from_gguf(gguf.read(path)[1])
+    plain = (path / "vocab.json").exists() and not (path / "tokenizer.json").exists()
+    main = path / ("vocab.json" if plain else "tokenizer.json")
+    if not main.exists() and (path / "tokenizer.model").exists():
+        raise ValueError(f"{path / 'tokenizer.model'}: a tokenizer of the kind SentencePiece{NOT_BUILT}")
     given = read_json(main)
+    kind = "bpe" if plain else tokenizer_json.kind(given)
     if kind == "char":
         return CharTokenizer("".join(given["model"]["vocab"]))
-    try:
-        settings = _settings(folder)
-        tables = _plain_files(given, folder, settings) if main.name == "vocab.json" else tokenizer_json.arguments(given)
-        files = {name: (folder / name).read_bytes() for name in TOKENIZER_FILES if (folder / name).is_file()}
-        return BPETokenizer(**_with_special_tokens(tables, settings, _ends(folder)), files=files)
-    except ValueError as error:
-        raise ValueError(f"{main}: {error}") from None
-    except (LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{main}: not as the tokenizers library writes it; {error!r}") from None
-
-
-def _of_gguf(path):
-    _, metadata = gguf.read(path)
-    try:
-        return from_gguf(metadata)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    if kind != "bpe":
+        raise ValueError(f"{main}: a tokenizer of the kind {kind}{NOT_BUILT}")
+    with _named(main):
+        settings = _settings(path)
+        tables = _plain_files(given, path, settings) if plain else tokenizer_json.arguments(given)
+        files = {name: (path / name).read_bytes() for name in TOKENIZER_FILES if (path / name).is_file()}
+        return BPETokenizer(**_with_special_tokens(tables, settings, _ends(path)), files=files)
 
 
 def tokenizer_kind(path):
@@ -98,6 +92,17 @@ def from_gguf(metadata):
                         special=special, added=added, bos_id=bos, pad_id=pad, prefix=[bos] * starts,
                         suffix=[eos] * ends, eos_ids=dict.fromkeys(i for i in (eos, *others) if i is not None),
                         chat_template=metadata.get("tokenizer.chat_template"), **KINDS[given["pre"]])
+
+
+@contextmanager
+def _named(path):
+    """Errors that name the file; where it lacks something, or has something else in its place, as ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not as tokenizers are written; {error!r}") from None
 
 
 def _settings(folder):
