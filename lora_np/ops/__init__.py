@@ -8,7 +8,8 @@ elementwise.py   add sub mul div neg pow exp log sqrt tanh relu gelu silu where
 arrays.py        matmul sum mean max reshape transpose getitem concatenate
 layers.py        linear embedding layer_norm rms_norm swiglu dropout
 positions.py     rotary
-softmax.py       softmax log_softmax cross_entropy linear_cross_entropy
+softmax.py       softmax log_softmax
+loss.py          cross_entropy linear_cross_entropy
 attention.py     causal_attention (blocks.py: the same for long sequences)
 """
 
@@ -16,8 +17,9 @@ from .arrays import concatenate, getitem, matmul, max, mean, reshape, sum, trans
 from .attention import causal_attention
 from .elementwise import add, div, exp, gelu, log, mul, neg, pow, relu, silu, sqrt, sub, tanh, where
 from .layers import dropout, embedding, layer_norm, linear, rms_norm, swiglu
+from .loss import cross_entropy, linear_cross_entropy
 from .positions import rotary
-from .softmax import cross_entropy, linear_cross_entropy, log_softmax, softmax
+from .softmax import log_softmax, softmax
 
 __all__ = ["add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "tanh", "relu", "gelu", "silu", "where",
            "matmul", "sum", "mean", "max", "reshape", "transpose", "getitem", "concatenate",

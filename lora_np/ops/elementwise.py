@@ -209,17 +209,18 @@ def gelu(a):
 def silu(a):
     """Sigmoid linear unit, also called swish (Hendrycks and Gimpel 2016, section 4): a, gated by its own sigmoid.
 
-    Goes to 0 below, to a above; -inf gives nan.
+    -inf gives nan, and so does the gradient at inf, where the formula has inf times 0.
 
     s = 1 / (1 + exp(-a))
     y = a * s
-    da = g * s * (1 + a * (1 - s))
+    da = g * (s + y * (1 - s))
     """
     a = as_tensor(a)
     x = a.data
     with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0, as it should be
         s = 1 / (1 + np.exp(-x))
-    return node("silu", x * s, (a, lambda g: g * s * (1 + x * (1 - s))))
+    y = x * s
+    return node("silu", y, (a, lambda g: g * (s + y * (1 - s))))
 
 
 @operation

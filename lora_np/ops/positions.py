@@ -20,7 +20,8 @@ def rotary(x, cos, sin, heads=1):
     y = x * cos + rotate_half(x) * sin
     dx = g * cos - rotate_half(g) * sin
     """
-    x, cos, sin = floating(x), *(floating(as_array("rotary", a, copy=None)).data for a in (cos, sin))
+    x = floating(x)
+    cos, sin = (as_array("rotary", a, copy=None).astype(x.dtype, copy=False) for a in (cos, sin))
     check_int("rotary", heads=heads)
     T, d = x.shape[-2:] if x.ndim > 1 else (0, 0)
     if d < 1 or d % (2 * heads) or cos.shape != (T, d // heads // 2) or sin.shape != cos.shape:

@@ -82,6 +82,10 @@ def gelu(a):
     return mul(mul(0.5, a), add(1, tanh(inner)))
 
 
+def silu(a):
+    return div(a, add(1, exp(neg(a))))
+
+
 def where(condition, a, b):
     a, b = lift(a), lift(b)
     return Dual(np.where(condition, a.value, b.value), np.where(condition, a.slope, b.slope))
@@ -140,6 +144,22 @@ def layer_norm(x, weight, bias, eps=1e-5):
     return add(mul(div(centred, sqrt(add(mean(mul(centred, centred), -1, True), eps))), weight), bias)
 
 
+def rms_norm(x, weight, eps=1e-5):
+    return mul(div(x, sqrt(add(mean(mul(x, x), -1, True), eps))), weight)
+
+
+def swiglu(gate, up):
+    return mul(silu(gate), up)
+
+
+def rotary(x, cos, sin, heads=1):
+    half = x.shape[-1] // heads // 2
+    parts = [getitem(x, (..., slice(i * half, (i + 1) * half))) for i in range(2 * heads)]
+    turned = [part for a, b in zip(parts[::2], parts[1::2], strict=True)
+              for part in (sub(mul(a, cos), mul(b, sin)), add(mul(b, cos), mul(a, sin)))]
+    return concatenate(turned, axis=-1)
+
+
 def dropout(x, p, rng):
     return mul(x, (rng.random(x.shape, dtype=np.float32) >= p) / (1 - p))
 
@@ -154,9 +174,14 @@ def log_softmax(a, axis=-1):
     return sub(shifted, log(sum(exp(shifted), axis, True)))
 
 
-def cross_entropy(logits, targets):
-    rows = reshape(log_softmax(logits), (-1, logits.shape[-1]))
-    return neg(mean(getitem(rows, (np.arange(len(rows.value)), np.ravel(targets)))))
+def cross_entropy(logits, targets, ignore_index=-100):
+    rows, targets = reshape(log_softmax(logits), (-1, logits.shape[-1])), np.ravel(targets)
+    (counted,) = np.nonzero(targets != ignore_index)
+    return neg(mean(getitem(rows, (counted, targets[counted]))))
+
+
+def linear_cross_entropy(x, weight, targets, ignore_index=-100):
+    return cross_entropy(linear(x, weight), targets, ignore_index)
 
 
 def causal_attention(q, k, v):

@@ -1,4 +1,4 @@
-"""Four derivations written out in plain NumPy, with no engine: what to hold your own against.
+"""Derivations written out in plain NumPy, with no engine: what to hold your own against.
 
 Each function takes the forward pass line by line, then walks back over the same lines in reverse. A name
 with d in front is the gradient of the loss in that array and has its shape; g is dL/dy, what arrives from
@@ -98,6 +98,97 @@ def attention_by_hand(q, k, v, g):
     return y, dq, dk, dv
 
 
+def rms_norm_by_hand(x, weight, g, eps=1e-5):
+    """Root mean square normalisation of rows, x (n, d); returns y, dx, dweight.
+
+        rms = sqrt(mean(x^2) + eps)    xhat = x / rms    y = xhat * weight
+
+    As in layer_norm_by_hand, but x[j] reaches xhat[i] in two ways only: by itself (if i == j) and through rms.
+
+        drms/dx[j] = x[j] / (d * rms)
+        dxhat[i]/dx[j] = (1 if i == j else 0) / rms - x[i] / rms^2 * drms/dx[j]
+                       = ((1 if i == j else 0) - xhat[i] * xhat[j] / d) / rms
+    """
+    n, d = x.shape
+    rms = np.sqrt((x ** 2).mean(axis=1) + eps)                 # (n,)
+    xhat = x / rms[:, None]
+    y = xhat * weight
+
+    dweight = (g * xhat).sum(axis=0)                           # (d,)
+    dxhat = g * weight                                         # (n, d)
+    dx = np.empty_like(x)
+    for row in range(n):
+        jacobian = (np.eye(d) - np.outer(xhat[row], xhat[row]) / d) / rms[row]
+        dx[row] = dxhat[row] @ jacobian
+    return y, dx, dweight
+
+
+def swiglu_by_hand(a, b, g):
+    """The gated unit of one number each, y = silu(a) * b with silu(a) = a * s; returns silu(a), y, da, db.
+
+        s = 1 / (1 + exp(-a))
+
+    The sigmoid's slope is its value times what it lacks to 1, because with e = exp(-a)
+
+        ds/da = e / (1 + e)^2 = s * e / (1 + e) = s * (1 - s)
+        dsilu/da = s + a * ds/da = s + a * s * (1 - s)
+    """
+    s = 1 / (1 + np.exp(-a))
+    silu = a * s
+    slope = s + a * s * (1 - s)
+    return silu, silu * b, g * b * slope, g * silu
+
+
+def rotary_by_hand(x, angles, g):
+    """Rotary positions of one head, x (T, c), angles (T, c / 2); returns y, dx.
+
+    Columns j and j + c / 2 at position t are a point, which a matrix turns by the angle a = angles[t, j]:
+
+        [y1]   [cos a  -sin a] [x1]
+        [y2] = [sin a   cos a] [x2]
+
+    It is linear in x, so the gradient goes back through the transpose, and that is the rotation by -a.
+    """
+    T, c = x.shape
+    y, dx = np.empty_like(x), np.empty_like(x)
+    for t in range(T):
+        for j in range(c // 2):
+            a, point = angles[t, j], [j, j + c // 2]
+            rotation = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
+            y[t, point] = rotation @ x[t, point]
+            dx[t, point] = rotation.T @ g[t, point]
+    return y, dx
+
+
+def grouped_attention_by_hand(q, k, v, g):
+    """Grouped-query attention, q (heads, T, c), k and v (kv_heads, T, c); returns y, dq, dk, dv.
+
+    Query head h looks at key/value head h // (heads / kv_heads). Each of these serves a group of query heads, so its
+    gradient is a sum over them.
+    """
+    y, dq, dk, dv = np.empty_like(q), np.empty_like(q), np.zeros_like(k), np.zeros_like(v)
+    group = len(q) // len(k)
+    for h in range(len(q)):
+        y[h], dq[h], dk_h, dv_h = attention_by_hand(q[h], k[h // group], v[h // group], g[h])
+        dk[h // group] += dk_h
+        dv[h // group] += dv_h
+    return y, dq, dk, dv
+
+
+def head_and_loss_by_hand(x, weight, targets):
+    """The head of a language model with its loss, x (n, d), weight (V, d), targets (n,); returns L, dx, dweight.
+
+        z = x weight^T    L = cross-entropy of z and the targets, over the rows that have one (not -100)
+
+    A row without a target is in no term of L, so it gets no gradient. dz is that of cross_entropy_by_hand.
+    """
+    rows = targets != -100
+    L, dz = cross_entropy_by_hand(x[rows] @ weight.T, targets[rows])
+    dx = np.zeros_like(x)
+    dx[rows] = dz @ weight                                     # (n, d)
+    return L, dx, dz.T @ x[rows]                               # dweight (V, d)
+
+
 def lora_by_hand(x, W0, bias, A, B, s, g):
     """A LoRA layer on rows, x (n, k); returns h, dx, dA, dB. There is no dW0 and no dbias: both are frozen.
 
@@ -159,6 +250,63 @@ def test_layer_norm(rng):
     y = ops.layer_norm(*t)
     y.backward(g)
     for engine, hand in zip([y.data, *(leaf.grad for leaf in t)], layer_norm_by_hand(x, weight, bias, g), strict=True):
+        agree(engine, hand)
+
+
+def test_rms_norm(rng):
+    x, weight, g = 3 * rng.normal(size=(4, 5)) + 1, rng.normal(size=5), rng.normal(size=(4, 5))
+    t = leaves(x, weight)
+    y = ops.rms_norm(*t)
+    y.backward(g)
+    for engine, hand in zip([y.data, *(leaf.grad for leaf in t)], rms_norm_by_hand(x, weight, g), strict=True):
+        agree(engine, hand)
+
+
+def test_silu_and_swiglu(rng):
+    a, b, g = 2 * rng.normal(size=(3, 4, 5))
+    t, alone = leaves(a, b), leaves(a)
+    y, silu = ops.swiglu(*t), ops.silu(*alone)
+    y.backward(g)
+    silu.backward(g)
+    hand = swiglu_by_hand(a, b, g)
+    for engine, by_hand in zip([silu.data, y.data, *(leaf.grad for leaf in t)], hand, strict=True):
+        agree(engine, by_hand)
+    agree(alone[0].grad, swiglu_by_hand(a, 1, g)[2])
+
+
+def test_rotary(rng):
+    x, g, angles = rng.normal(size=(2, 4, 12)), rng.normal(size=(2, 4, 12)), 3 * rng.normal(size=(4, 3))
+    (t,) = leaves(x)
+    y = ops.rotary(t, np.cos(angles), np.sin(angles), heads=2)
+    y.backward(g)
+    for row in range(2):
+        for columns in (slice(0, 6), slice(6, 12)):
+            by_hand, dx = rotary_by_hand(x[row][:, columns], angles, g[row][:, columns])
+            agree(y.data[row][:, columns], by_hand)
+            agree(t.grad[row][:, columns], dx)
+
+
+def test_grouped_attention(rng):
+    heads, kv_heads, T, c = 6, 2, 4, 3
+    q, k, v, g = (rng.normal(size=(n, T, c)) for n in (heads, kv_heads, kv_heads, heads))
+
+    def side_by_side(x):  # (heads, T, c) -> (T, heads c)
+        return np.concatenate(x, axis=-1)
+
+    t = leaves(*map(side_by_side, (q, k, v)))
+    y = ops.causal_attention(*t, heads, kv_heads)
+    y.backward(side_by_side(g))
+    for engine, hand in zip([y.data, *(leaf.grad for leaf in t)], grouped_attention_by_hand(q, k, v, g), strict=True):
+        agree(engine, side_by_side(hand))
+
+
+def test_the_head_with_its_loss(rng):
+    x, weight, targets = rng.normal(size=(4, 5)), rng.normal(size=(6, 5)), np.array([5, -100, 0, 2])
+    t = leaves(x, weight)
+    loss = ops.linear_cross_entropy(*t, targets)
+    loss.backward()
+    for engine, hand in zip([loss.data, *(leaf.grad for leaf in t)], head_and_loss_by_hand(x, weight, targets),
+                            strict=True):
         agree(engine, hand)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lora_np import Tensor, ops
+from lora_np import Tensor, no_grad, ops
 from lora_np.ops import blocks
 from tests.helpers import check_gradients, gradients
 
@@ -27,10 +27,39 @@ def cross_entropy(logits, targets):
     return -rows[np.arange(len(rows)), np.ravel(targets)].mean()
 
 
+def masked_cross_entropy(logits, targets):
+    """The composition, over the rows whose target is not -100."""
+    kept = np.ravel(targets) != -100
+    return cross_entropy(logits.reshape(-1, logits.shape[-1])[kept], np.ravel(targets)[kept])
+
+
+def linear_cross_entropy(x, weight):
+    return masked_cross_entropy(x @ weight.T, MASKED)
+
+
 def layer_norm(x, weight, bias, eps=1e-5):
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = (centred ** 2).mean(axis=-1, keepdims=True)
     return centred / ops.sqrt(variance + eps) * weight + bias
+
+
+def rms_norm(x, weight, eps=1e-5):
+    return x / ops.sqrt((x ** 2).mean(axis=-1, keepdims=True) + eps) * weight
+
+
+def silu(a):
+    return a / (1 + ops.exp(-a))
+
+
+def swiglu(gate, up):
+    return silu(gate) * up
+
+
+def rotary(x, cos, sin, heads=1):
+    half = x.shape[-1] // heads // 2
+    parts = [x[..., i * half:(i + 1) * half] for i in range(2 * heads)]  # both halves of each head
+    turned = [(a * cos - b * sin, b * cos + a * sin) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return ops.concatenate([half for pair in turned for half in pair], axis=-1)
 
 
 def linear(x, weight, bias):
@@ -64,6 +93,9 @@ def embedding(weight, ids):
     return weight[ids]
 
 
+ANGLES = np.random.default_rng(1).uniform(-4, 4, (5, 3))
+ROTATION = np.cos(ANGLES), np.sin(ANGLES)
+MASKED = np.array([[1, -100, 3], [-100, 0, 2]])
 IDS, TARGETS = np.array([[3, 0, 3], [3, 4, 0]]), np.array([[1, 3, 1], [0, 0, 2]])
 # name: (fused, composed, shapes of the operands, scales of the operands)
 PAIRS = {
@@ -72,6 +104,14 @@ PAIRS = {
     "log_softmax": (ops.log_softmax, log_softmax, [(2, 3, 4)], [3]),
     "log_softmax axis 1": (lambda a: ops.log_softmax(a, axis=1), lambda a: log_softmax(a, 1), [(2, 3, 4)], [3]),
     "cross_entropy": (lambda a: ops.cross_entropy(a, TARGETS), lambda a: cross_entropy(a, TARGETS), [(2, 3, 4)], [3]),
+    "cross_entropy without some": (lambda a: ops.cross_entropy(a, MASKED), lambda a: masked_cross_entropy(a, MASKED),
+                                   [(2, 3, 4)], [3]),
+    "linear_cross_entropy": (lambda x, w: ops.linear_cross_entropy(x, w, TARGETS),
+                             lambda x, w: cross_entropy(x @ w.T, TARGETS), [(2, 3, 5), (4, 5)], [1, 1]),
+    "linear_cross_entropy without some": (lambda x, w: ops.linear_cross_entropy(x, w, MASKED), linear_cross_entropy,
+                                          [(2, 3, 5), (4, 5)], [1, 1]),
+    "linear_cross_entropy slow branch": (lambda x, w: ops.linear_cross_entropy(x, w, MASKED), linear_cross_entropy,
+                                         [(2, 3, 5), (4, 5)], [5, 5]),
     "layer_norm": (ops.layer_norm, layer_norm, [(2, 3, 4), (4,), (4,)], [3, 1, 1]),
     "layer_norm far from 0": (lambda x, w, b: ops.layer_norm(x + 100, w, b), lambda x, w, b: layer_norm(x + 100, w, b),
                               [(3, 4), (4,), (4,)], [1, 1, 1]),
@@ -81,6 +121,17 @@ PAIRS = {
     "linear vector": (ops.linear, linear, [(4,), (5, 4), (5,)], [1, 1, 1]),
     "embedding": (lambda w: ops.embedding(w, IDS), lambda w: embedding(w, IDS), [(5, 2)], [1]),
     "gelu": (ops.gelu, gelu, [(3, 4)], [2]),
+    "silu": (ops.silu, silu, [(3, 4)], [3]),
+    "swiglu": (ops.swiglu, swiglu, [(2, 3, 4)] * 2, [3, 1]),
+    "swiglu of many rows": (ops.swiglu, swiglu, [(50, 3)] * 2, [3, 1]),
+    "rms_norm": (ops.rms_norm, rms_norm, [(2, 3, 4), (4,)], [3, 1]),
+    "rms_norm far from 0": (lambda x, w: ops.rms_norm(x + 100, w), lambda x, w: rms_norm(x + 100, w),
+                            [(3, 4), (4,)], [1, 1]),
+    "rms_norm other eps": (lambda *t: ops.rms_norm(*t, eps=0.5), lambda *t: rms_norm(*t, eps=0.5),
+                           [(3, 4), (4,)], [0.1, 1]),
+    "rotary": (lambda x: ops.rotary(x, *ROTATION), lambda x: rotary(x, *ROTATION), [(2, 5, 6)], [1]),
+    "rotary of heads": (lambda x: ops.rotary(x, *ROTATION, heads=2), lambda x: rotary(x, *ROTATION, heads=2),
+                        [(5, 12)], [1]),
     "attention": (ops.causal_attention, causal_attention, [(2, 2, 5, 3)] * 3, [1, 1, 1]),
     "attention one position": (ops.causal_attention, causal_attention, [(1, 3)] * 3, [1, 1, 1]),
     "attention S > T": (ops.causal_attention, causal_attention, [(2, 2, 3), (2, 5, 3), (2, 5, 3)], [1, 1, 1]),
@@ -264,6 +315,67 @@ def test_cross_entropy_is_the_mean_over_targets():
     assert ops.cross_entropy(a, TARGETS).item() == pytest.approx(np.mean(each), rel=1e-12)
     assert ops.cross_entropy(np.zeros((5, 96)), [0] * 5).item() == pytest.approx(np.log(96))
     assert ops.cross_entropy(a, Tensor(TARGETS)).item() == ops.cross_entropy(a, TARGETS.tolist()).item()
+
+
+@pytest.mark.parametrize("max_logits", [1, 8, 12, 16, 17])
+def test_the_head_in_blocks_of_rows_is_the_head_at_once(max_logits, monkeypatch):
+    """Blocks of one row to four, of five with a target, the last block a smaller one; and whole at last."""
+    rng = np.random.default_rng(0)
+    x, weight, targets = rng.normal(size=(7, 3)), rng.normal(size=(4, 3)), [1, -100, 3, 0, 0, -100, 2]
+
+    def loss(x, weight):
+        return ops.linear_cross_entropy(x, weight, targets)
+
+    whole = [loss(x, weight).data, *gradients(loss, x, weight)]
+    monkeypatch.setattr("lora_np.ops.loss.MAX_LOGITS", max_logits)
+    for got, expected in zip([loss(x, weight).data, *gradients(loss, x, weight)], whole, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("trained", ["x", "weight"])
+def test_the_head_computes_no_gradient_that_nobody_needs(trained):
+    x, weight = (Tensor(np.ones((n, 3)), requires_grad=name == trained) for name, n in (("x", 2), ("weight", 4)))
+    loss = ops.linear_cross_entropy(x, weight, [0, 3])
+    assert [target for target, _ in loss._node.edges] == [x if trained == "x" else weight]
+    with no_grad():
+        assert ops.linear_cross_entropy(x, weight, [0, 3]).item() == loss.item()
+
+
+def test_a_row_without_a_target_is_not_computed():
+    x, weight = np.ones((3, 2)), np.ones((4, 2))
+    x[1] = np.nan
+    for loss in (lambda x: ops.linear_cross_entropy(x, weight, [0, -100, 1]),
+                 lambda x: ops.cross_entropy(ops.linear(x, weight), [0, -100, 1])):
+        (g,) = gradients(loss, x)
+        assert np.isfinite(loss(x).item()) and np.isfinite(g[[0, 2]]).all()
+    (g,) = gradients(lambda x: ops.linear_cross_entropy(x, weight, [0, -100, 1]), x)
+    assert (g[1] == 0).all()
+
+
+def test_rotary_turns_and_what_is_turned_back_is_as_before():
+    x = np.random.default_rng(0).normal(size=(2, 5, 12))
+    cos, sin = ROTATION
+    y = ops.rotary(x, cos, sin, heads=2)
+    np.testing.assert_allclose(ops.rotary(y, cos, -sin, heads=2).data, x, rtol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(y.data, axis=-1), np.linalg.norm(x, axis=-1), rtol=1e-12)
+
+
+def test_rotary_makes_a_product_depend_on_the_distance_alone():
+    rng = np.random.default_rng(0)
+    q, k = (np.tile(rng.normal(size=4), (6, 1)) for _ in range(2))  # the same vector at each position
+    angles = np.arange(6)[:, None] * np.array([1.0, 0.3])
+    q, k = (ops.rotary(x, np.cos(angles), np.sin(angles)).data for x in (q, k))
+    scores = q @ k.T
+    for distance in range(-5, 6):
+        np.testing.assert_allclose(np.diag(scores, distance), np.diag(scores, distance)[0], rtol=1e-12)
+    assert not np.isclose(scores[1, 0], scores[2, 0])
+
+
+def test_rms_norm_gives_mean_square_1():
+    x = 50 + 7 * np.random.default_rng(0).normal(size=(4, 64))
+    np.testing.assert_allclose((ops.rms_norm(x, np.ones(64)).data ** 2).mean(axis=-1), 1, rtol=1e-5)
+    still = gradients(ops.rms_norm, np.zeros((1, 4)), np.ones(4))  # eps keeps it finite
+    assert all(np.isfinite(g).all() for g in still)
 
 
 def test_layer_norm_gives_mean_0_and_variance_1():

@@ -12,6 +12,7 @@ from tests.helpers import gradients, small_gpt
 
 INF, NAN = np.inf, np.nan
 TINY = {np.float32: np.float32(1e-45), np.float64: np.float64(5e-324)}  # the smallest subnormals
+ONE_HOT = np.eye(2, dtype=np.float32)  # takes the precision of what it is multiplied with
 HUGE = {np.float32: np.float32(3e38), np.float64: np.float64(1.7e308)}
 
 
@@ -58,6 +59,11 @@ EDGES = {
     "gelu far below": (ops.gelu, [-1e6], 0, 0),
     "gelu of inf": (ops.gelu, [INF], INF, NAN),
     "gelu of -inf": (ops.gelu, [-INF], NAN, NAN),
+    "silu far out": (ops.silu, [1e6], 1e6, 1),
+    "silu far below": (ops.silu, [-1e6], 0, 0),
+    "silu of inf": (ops.silu, [INF], INF, NAN),
+    "silu of -inf": (ops.silu, [-INF], NAN, NAN),
+    "silu of a small slope": (ops.silu, [-30], -30 / (1 + np.exp(30)), -29 * np.exp(-30)),
     "where hides nan": (lambda a: ops.where(False, a, 1.0), [NAN], 1, 0),
     "matmul 0 * inf": (ops.matmul, [[[0.0]], [[INF]]], [[NAN]], [[INF]]),
     "matmul overflows": (ops.matmul, [["huge", "huge"], [1, 1]], INF, [1, 1]),
@@ -74,6 +80,14 @@ EDGES = {
     "layer_norm of equal numbers": (ops.layer_norm, [[3, 3], [1, 1], [0, 0]], [0, 0], [0, 0]),
     "layer_norm of inf": (ops.layer_norm, [[INF, 1], [1, 1], [0, 0]], [NAN, NAN], [NAN, NAN]),
     "layer_norm overflows": (ops.layer_norm, [["huge", 0], [1, 1], [5, 5]], [5, 5], [0, 0]),
+    "rms_norm of zeros": (ops.rms_norm, [[0, 0], [1, 1]], [0, 0], [1e-5 ** -0.5] * 2),
+    "rms_norm of inf": (ops.rms_norm, [[INF, 1], [1, 1]], [NAN, 0], [NAN, NAN]),
+    "rms_norm overflows": (ops.rms_norm, [["huge", 1], [1, 1]], [0, 0], [0, 0]),
+    "swiglu far out": (ops.swiglu, [[1e6, -1e6, 800], [1, 1, 0]], [1e6, 0, 0], [1, 0, 0]),
+    "swiglu of -inf": (ops.swiglu, [[-INF], [1]], [NAN], [NAN]),
+    "swiglu of nan": (ops.swiglu, [[1, 1], [NAN, 0]], [NAN, 0], [NAN, 0]),
+    "rotary of inf": (lambda x: ops.rotary(x, [[0.5]], [[0.5]]), [[[INF, 1]]], [[INF, INF]], [[1, 0]]),
+    "rotary of nan": (lambda x: ops.rotary(x, [[0.5]], [[0.5]]), [[[NAN, 1]]], [[NAN, NAN]], [[1, 0]]),
     "dropout of inf": (lambda x: ops.dropout(x, 0.5, np.random.default_rng(2)), [[INF, INF, INF]], [INF, NAN, NAN],
                        [2, 0, 0]),
     "softmax of -inf": (ops.softmax, [[-INF, 0]], [0, 1], [0, 0]),
@@ -84,6 +98,13 @@ EDGES = {
     "cross_entropy of a sure mistake": (lambda a: ops.cross_entropy(a, [0]), [[[-1e30, 0]]], 1e30, [[-1, 1]]),
     "cross_entropy of inf": (lambda a: ops.cross_entropy(a, [0]), [[[INF, 0]]], NAN, [[NAN, NAN]]),
     "cross_entropy of a masked target": (lambda a: ops.cross_entropy(a, [0]), [[[-INF, 0]]], INF, [[-1, 1]]),
+    "cross_entropy without a row of nan": (lambda a: ops.cross_entropy(a, [0, -100]), [[[0, 0], [NAN, INF]]], np.log(2),
+                                           [[-0.5, 0.5], [0, 0]]),
+    "linear_cross_entropy of a sure mistake": (lambda x: ops.linear_cross_entropy(x, ONE_HOT, [0]), [[[-1e30, 0]]],
+                                               1e30, [[-1, 1]]),
+    "linear_cross_entropy of inf": (lambda x: ops.linear_cross_entropy(x, ONE_HOT, [0]), [[[INF, 1]]], NAN, [[NAN, NAN]]),
+    "linear_cross_entropy without a row of nan": (lambda x: ops.linear_cross_entropy(x, ONE_HOT, [0, -100]),
+                                                  [[[0, 0], [NAN, INF]]], np.log(2), [[-0.5, 0.5], [0, 0]]),
     "causal_attention far scores": (ops.causal_attention, [[[1e10], [1e10]], [[1e10], [-1e10]], [[1], [2]]],
                                     [[1], [1]], [[0], [0]]),
     "causal_attention of nan": (ops.causal_attention, [[[NAN]], [[1]], [[1]]], [[NAN]], [[NAN]]),

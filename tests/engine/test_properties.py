@@ -147,6 +147,25 @@ def propose(rng, values, result):
         if not fitting or (x.shape[-1] > 1 and x.std(axis=-1).min() < 0.05):
             return None
         operands, options = (a, int(rng.choice(fitting)), int(rng.choice(fitting))), {"eps": 1e-3}
+    elif name == "rms_norm":
+        fitting = [i for i in keys if x.ndim and values[i].shape == x.shape[-1:]]
+        if not fitting or np.abs(x).max(axis=-1).min() < 0.05:
+            return None
+        operands, options = (a, int(rng.choice(fitting))), {"eps": 1e-3}
+    elif name == "swiglu":
+        fitting = [i for i in keys if x.ndim and values[i].shape == x.shape]
+        if not fitting:
+            return None
+        operands = (a, int(rng.choice(fitting)))
+    elif name == "rotary":
+        fitting = [i for i in keys if values[i].value.ndim > 1 and values[i].shape[-1] % 2 == 0]
+        if not fitting:
+            return None
+        operands = (int(rng.choice(fitting)),)
+        T, d = values[operands[0]].shape[-2:]
+        heads = int(rng.choice([h for h in range(1, d) if d % (2 * h) == 0]))
+        angles = rng.uniform(-4, 4, (T, d // heads // 2))
+        options = {"cos": np.cos(angles), "sin": np.sin(angles), "heads": heads}
     elif name == "dropout":
         options = {"p": 0.4, "seed": int(rng.integers(100))}
     elif name in ("softmax", "log_softmax"):
@@ -156,7 +175,13 @@ def propose(rng, values, result):
     elif name == "cross_entropy":
         if not x.ndim:
             return None
-        options = {"targets": rng.integers(0, x.shape[-1], x.shape[:-1])}
+        options = {"targets": some_targets(rng, x.shape[-1], x.shape[:-1])}
+    elif name == "linear_cross_entropy":
+        fitting = [i for i in keys if x.ndim and values[i].value.ndim == 2 and values[i].shape[1] == x.shape[-1]]
+        if not fitting:
+            return None
+        operands = (a, int(rng.choice(fitting)))
+        options = {"targets": some_targets(rng, len(values[operands[1]].value), x.shape[:-1])}
     elif name == "causal_attention":
         fitting = [i for i in keys if x.ndim > 1 and values[i].shape[:-2] == x.shape[:-2]
                    and values[i].value.ndim == x.ndim and values[i].shape[-1] == x.shape[-1]]
@@ -166,6 +191,13 @@ def propose(rng, values, result):
         k = int(rng.choice(longer))
         operands = (a, k, int(rng.choice([i for i in longer if values[i].shape == values[k].shape])))
     return Step(result, name, operands, options)
+
+
+def some_targets(rng, classes, shape):
+    """Random targets, some of them ignored, but not all."""
+    targets = rng.integers(0, classes, shape)
+    ignored = rng.random(shape) < 0.3
+    return targets if ignored.all() else np.where(ignored, -100, targets)
 
 
 def sinks(program):

@@ -12,6 +12,12 @@ VERSION = "lora_np"
 
 class Contender:
     def __init__(self, path, r, quantized=False):
+        import os
+        from lora_np.parallel import data_parallel
+        from lora_np.support.memory import keep_freed_memory
+        keep_freed_memory()
+        self.ctx = data_parallel(next_token_loss, int(os.environ.get('DP', '1')))
+        self.loss = self.ctx.__enter__()
         self.model = load().eval()
         if r:
             add_lora(self.model, LoraConfig(r, lora_alpha=2 * r, target_modules=("q_proj", "v_proj")))
@@ -25,7 +31,7 @@ class Contender:
 
     def step(self, x, y):
         self.optimizer.zero_grad()
-        loss = next_token_loss(self.model, x, y)
+        loss = self.loss(self.model, x, y)
         loss.backward()
         self.optimizer.step()
         return loss.item()
