@@ -106,10 +106,10 @@ def hint(options):
     """One more hint on a function of an exercise: the one that is named, or the first that does not work yet."""
     (exercise,) = _exercises(options.numbers)
     functions = {task.name: task for task in exercise.tasks}
-    if options.function not in (None, *functions):
-        raise UsageError(f"exercise {exercise.number} has no function {options.function}; there are "
+    if options.name not in (None, *functions):
+        raise UsageError(f"exercise {exercise.number} has no function {options.name}; there are "
                          f"{', '.join(functions)}")
-    verdict = _verdict(exercise, options.timeout) if not options.function else None
+    verdict = _verdict(exercise, options.timeout) if not options.name else None
     if verdict and verdict.status == "pass":
         print(f"{exercise.number} {exercise.title}: done, there is nothing left to hint at")
         return
@@ -119,7 +119,7 @@ def hint(options):
         if verdict.status == "missing":
             print(f"\nThe exercise to start from: python -m lessons reset {exercise.number}")
         return
-    task = functions[options.function or verdict.first.name]
+    task = functions[options.name or verdict.first.name]
     number, text = progress.next_hint(exercise, task)
     print(f"{exercise.number} {task.name}, hint {number} of {progress.RUNGS}:\n")
     print(textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    ") + "\n")
@@ -175,7 +175,7 @@ COMMANDS = {  # name: (function, what it takes, what it does)
     "notebook": (notebook, "lessons", "write lessons/08_…/lesson.ipynb"),
     "retrain": (retrain, "", "rebuild the pretrained bases that lessons start from"),
     "check": (check, "exercises", "check all exercises, a line each, or one in full"),
-    "watch": (watch, "exercises", "check again whenever a file is saved, and go on to the next exercise when one is done"),
+    "watch": (watch, "exercises", "check again whenever a file is saved, and go on when it is done"),
     "hint": (hint, "exercise", "the next hint on what does not work yet, or on a function"),
     "reset": (reset, "exercise", "put the stub back, after keeping a copy of your file"),
     "next": (next_, "", "the first exercise that is not done"),
@@ -222,7 +222,7 @@ def _parser():
             p.add_argument("numbers", nargs="*", metavar="NN", help=f"numbers of {takes}; all if none is given")
         if takes == "exercise":
             p.add_argument("numbers", nargs=1, metavar="NN", help="the number of an exercise")
-            p.add_argument("function", nargs="?", help="the name of a function in it")
+            p.add_argument("name", nargs="?", metavar="FUNCTION", help="one of its functions")
         if name in ("run", "render"):
             p.add_argument("--retrain", action="store_true", help="rebuild the bases first")
         if name in ("check", "hint", "next", "watch", "grade"):
@@ -232,9 +232,9 @@ def _parser():
             p.add_argument("-v", "--verbose", action="store_true", help="the whole traceback, too")
             p.add_argument("--file", type=Path, help="check this file instead of lessons/09_…/ex09_….py")
         if name == "grade":
-            p.add_argument("folder", type=Path, help="holds a folder, an archive or files of each student; may be a .zip")
-            p.add_argument("numbers", nargs="*", metavar="NN", help="numbers of exercises; those that somebody handed in, "
-                           "if none is given")
+            p.add_argument("folder", type=Path, help="what each student handed in, or a .zip of it")
+            p.add_argument("numbers", nargs="*", metavar="NN",
+                           help="numbers of exercises; if none is given, those that somebody handed in")
             p.add_argument("--out", type=Path, default=Path("grades.csv"), help="the table (default %(default)s)")
             p.add_argument("--jobs", type=_positive(int), default=2, metavar="N", help="how many at a time (default 2)")
             p.add_argument("--fresh", action="store_true", help="grade again what the table holds already")

@@ -104,9 +104,8 @@ def judge(exercise, run, source=None):
     this = Verdict(status, total, verdicts)
     if status not in ("pass", "not_started"):
         first = next((t for t in stops if t.stop == status), this.first)
-        this.message = printable(f"{first.name} ({first.check}) {first.fact}" if first.stop else
-                                 f"{first.name}: {first.fact} ({first.check})" if first.check else
-                                 f"{first.name}: {first.fact or 'not started'}")
+        this.message = printable(f"{first.name}: {first.fact} ({first.check})" if first.check else
+                                 f"{first.name}: not started")
     return this
 
 

@@ -56,8 +56,8 @@ def find(task, i, seed, outcome, run, source):
 
     if record.get("unmade"):
         stop = run.stopped.get(task.name)
-        where = f": line {stop.line}{_quoted(source, stop.line)}" if stop and stop.line else ""
-        return problem(f"{stop.text}{where}", stop=True) if stop else problem("it was not called", plain=True)
+        where = f"; it was at line {stop.line}{_quoted(source, stop.line)}" if stop and stop.line else ""
+        return problem(f"it {stop.text}{where}", stop=True) if stop else problem("it was not called", plain=True)
     if record.get("missing"):
         return problem(_missing(task.name, run, source), plain=True)
     if outcome.error:

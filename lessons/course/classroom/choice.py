@@ -25,7 +25,10 @@ CLOSED = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".pdf", "
 
 @dataclass(eq=False)
 class Candidate:
-    """A file that may be the one of an exercise. text: its code. key: what speaks for it."""
+    """A file that may be the one of an exercise. text: its code. key: what speaks for it.
+
+    copied: it lies in a copy of the course.
+    """
 
     parts: tuple
     entry: Entry
@@ -33,19 +36,22 @@ class Candidate:
     text: str = ""
     defined: frozenset = frozenset()
     key: tuple = ()
+    copied: bool = False
 
 
 @dataclass(eq=False)
 class Choice:
     """What is graded, or why nothing is. file: the Candidate or None. problem: why a file that is there cannot be read.
 
-    there: names of what comes close to a file. others: further files with work in them.
+    there: names of what comes close to a file. others: further files with work in them. deliberate: somebody meant to
+    hand this exercise in, and it did not only come along in a copy of the course.
     """
 
     file: Candidate | None = None
     problem: str = ""
     there: list = field(default_factory=list)
     others: list = field(default_factory=list)
+    deliberate: bool = False
 
     @property
     def name(self):
@@ -54,7 +60,7 @@ class Choice:
     @property
     def where(self):
         """The path of the file in the collection."""
-        return printable("/".join(self.file.entry.parts)) if self.file else ""
+        return printable("/".join(self.file.entry.parts), keep="") if self.file else ""
 
     @property
     def sha256(self):
@@ -70,11 +76,12 @@ def functions():
 def choose(student, reader, asked):
     """({number: Choice}, [Entry that is not understood]) of a Student. asked: functions()."""
     found, close, strange = {number: [] for number in asked}, {number: [] for number in asked}, []
-    copies = {parts[:parts.index("lora_np")] for parts, _ in student.entries if "lora_np" in parts[:-1]}
+    copies = {parts[:parts.index(part)] for parts, _ in student.entries for part in ("lora_np", "lessons")
+              if part in parts[:-1]}
     for parts, entry in student.entries:
-        if _is_the_course_s(parts, copies):
-            continue
-        own = reader.exercises(entry.name)
+        if _is_the_course_s(parts, copies) or ((owner := names.owner(entry.name)) and not owner.rest):
+            continue  # the second: a platform's receipt
+        own, copied = reader.exercises(entry.name), any(parts[:len(copy)] == copy for copy in copies)
         candidate, unread = _read(parts, entry) if names.kind(entry.name) else (None, entry)
         if candidate:
             text = candidate.text
@@ -83,14 +90,15 @@ def choose(student, reader, asked):
             named = own or next((n for folder in parts[-2::-1] if (n := reader.exercises(folder))), {})
             held = {number for number, functions in asked.items()
                     if len(candidate.defined & functions) >= max(1, len(functions) / 2)}
+            candidate.copied = copied
             for number in {*named, *held}:
                 found[number].append(candidate)
             understood = named or held or is_empty(text)
         else:
             for number in own:
                 close[number].append(unread)
-            understood = own or not (unread.problem or entry.name.lower().endswith(CLOSED))
-        if not understood and not any(parts[:len(copy)] == copy for copy in copies):
+            understood = not unread.problem and (own or not entry.name.lower().endswith(CLOSED))
+        if not understood and not copied:
             strange.append(unread or entry)
     closed = [entry for entry in strange if entry.problem or not names.kind(entry.name)]
     return {number: _choice(number, found[number], close[number], closed, reader, asked[number])
@@ -161,14 +169,16 @@ def _choice(number, found, close, closed, reader, functions):
     if not found:
         unread = next((entry for entry in [*close, *closed] if entry.problem), None)
         there = [printable(entry.name) for entry in close or closed]
-        return Choice(problem=f"{printable(unread.name)} {unread.problem}" if unread else "", there=there)
+        return Choice(problem=f"{printable(unread.name)} {unread.problem}" if unread else "", there=there,
+                      deliberate=bool(close))
     best, *rest = found
     others = [c for c in rest if c.key[0] == 2]
     rivals = [c for c in others if c.key[:2] == best.key[:2] and c.defined & functions - best.defined]
     if rivals and not best.defined >= functions:
         return Choice(there=[f"{printable(c.entry.name)} with {', '.join(sorted(c.defined & functions))}"
-                             for c in (best, *rivals)])
-    return Choice(best, others=[printable("/".join(c.parts)) for c in others])
+                             for c in (best, *rivals)], deliberate=True)
+    return Choice(best, others=[printable("/".join(c.parts), keep="") for c in others],
+                  deliberate=best.key[0] == 2 or not best.copied)
 
 
 def _key(candidate, number, reader, functions):

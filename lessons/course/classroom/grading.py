@@ -44,12 +44,13 @@ def collect(folder, numbers=(), ignored=()):
     people, loose = students.divide(found, reader, Path(folder).resolve().stem)
     if not people:
         raise ValueError(f"{folder} holds no folders; expected one for each student, with exercise files in it")
-    chosen, strange = [], list(loose)
+    chosen, strange = [], [e for e in loose if names.kind(e.name) or e.name.lower().endswith(choice.CLOSED)]
     for student in people:
         choices, odd = choice.choose(student, reader, asked)
         chosen.append((student, choices))
         strange += odd
-    given = [n for n in asked if any(c[n].file or c[n].problem for _, c in chosen)]
+    given = [n for n in asked if any(c[n].deliberate for _, c in chosen)] or [
+        n for n in asked if any(c[n].file for _, c in chosen)]
     return Collection([(student, n, choices[n]) for student, choices in chosen for n in numbers or given or asked],
                       [printable("/".join(entry.parts)) for entry in strange],
                       [student.name for student, choices in chosen if not any(c.file for c in choices.values())])
@@ -73,6 +74,7 @@ def grade(collection, table, timeout, jobs, fresh=False, points=1.0):
             kept += 1
         else:
             todo.append((student, number, found))
+            table.set_aside(label(student.name), number)
     _say_what_is_kept(collection, table, kept)
     pages, status = {}, 0
     try:

@@ -14,7 +14,7 @@ from ..checking import tasks
 # How platforms name what one downloads from them: whose it is, then the name that the student gave.
 PLATFORMS = [re.compile(pattern, re.I) for pattern in (
     r"(?P<student>.+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)(?:_(?P<rest>.*))?",  # Moodle
-    r"(?P<student>.+)_attempt_(?P<time>\d{4}(?:-\d\d){5})(?:_(?P<rest>.+))?",                # Blackboard
+    r"(?P<student>.+)_attempt_(?P<time>\d{4}(?:-\d\d){5})(?:_(?P<rest>.+)|\.txt)?",         # Blackboard, its receipts
     r"(?P<student>[^_\d][^_]*)_(?:late_)?(?P<id>\d+)_(?:late_)?\d+_(?P<rest>.+)",            # Canvas
     r"(?P<id>\d+-\d+) - (?P<student>.+?) - "                                                # Brightspace
     r"(?P<time>[a-z]{3,9} \d{1,2}, \d{4} \d{3,4} ?[ap]m)(?: - (?P<rest>.+))?",

@@ -68,7 +68,7 @@ def _not_graded(collection, people):
     alike = defaultdict(set)
     for name in people:
         alike[plain(name)].add(name)
-    left = [("Students who handed in nothing:", sorted(collection.without)),
+    left = [("Students of whom there is nothing to grade:", sorted(collection.without)),
             ("Students whose names differ in spaces, case or the form of accents alone:",
              [" / ".join(map(repr, sorted(some))) for some in alike.values() if len(some) > 1]),
             ("Of several files the newest was graded:",

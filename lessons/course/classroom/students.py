@@ -130,12 +130,12 @@ def _students(portions, reader):
         if number is None and _clash(some, reader):
             students += [Student(f"{p.path}/{name}", "", p.entries) for p in some]
             continue
-        if number is not None:  # a folder keeps its name; several things of one owner go under the owner's
-            name = some[0].label if len(some) == 1 and some[0].folder else f"{name}_{number}" if ids[name] > 1 else name
+        if number is not None:  # a folder keeps its name; without one the owner's name is the student's
+            name = next((p.label for p in some if p.folder), f"{name}_{number}" if ids[name] > 1 else name)
         students.append(Student(name, number or "", [one for p in some for one in p.entries]))
     taken = Counter()
     for student in students:
-        student.name = printable(student.name).replace("\n", "\\n").replace("\t", "\\t")
+        student.name = printable(student.name, keep="")
         taken[student.name] += 1
         student.name += f" #{taken[student.name]}" if taken[student.name] > 1 else ""
     return students

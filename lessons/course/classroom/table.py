@@ -67,6 +67,13 @@ class Table:
         self.rows.pop((old.get("student"), row["exercise"]), None)
         self.rows[row["student"], row["exercise"]] = {**{c: old.get(c, "") for c in self.extra}, **row}
 
+    def set_aside(self, student, exercise):
+        """Take out the row of a file that has changed; it stays, as not graded, where a teacher wrote columns to it."""
+        if (old := self.find(student, exercise)) and any(old[c] for c in self.extra):
+            self.put({**old, "status": "not_graded", "score": "", "passed": "", "message": "the file has changed"})
+        elif old:
+            del self.rows[old["student"], exercise]
+
     def save(self):
         """Write all rows to the file, or to the one beside it. Raises OSError where neither can be written.
 
