@@ -21,7 +21,7 @@ from lora_np.support import memory, terminal
 
 from . import stopped
 from .course.checking import judge, runner, tasks
-from .course.classroom import feedback, grading, progress
+from .course.classroom import exports, feedback, grading, progress, table, watching
 from .course.pages import scripts
 
 ROOT = tasks.LESSONS.parent
@@ -103,19 +103,23 @@ def check(options):
 
 
 def hint(options):
-    """One more hint on the first function of an exercise that does not work yet."""
+    """One more hint on a function of an exercise: the one that is named, or the first that does not work yet."""
     (exercise,) = _exercises(options.numbers)
-    verdict = _verdict(exercise, options.timeout)
-    if verdict.status == "pass":
+    functions = {task.name: task for task in exercise.tasks}
+    if options.name not in (None, *functions):
+        raise UsageError(f"exercise {exercise.number} has no function {options.name}; there are "
+                         f"{', '.join(functions)}")
+    verdict = _verdict(exercise, options.timeout) if not options.name else None
+    if verdict and verdict.status == "pass":
         print(f"{exercise.number} {exercise.title}: done, there is nothing left to hint at")
         return
-    if not verdict.first:  # no hint on LoRA is used up by a file that does not run
+    if verdict and not verdict.first:  # no hint on LoRA is used up by a file that does not run
         print(f"{exercise.number} {exercise.title}: the file does not run to its end yet, so no hint is given\n\n"
               f"    {feedback.headline(verdict)}")
         if verdict.status == "missing":
             print(f"\nThe exercise to start from: python -m lessons reset {exercise.number}")
         return
-    task = next(t for t in exercise.tasks if t.name == verdict.first.name)
+    task = functions[options.name or verdict.first.name]
     number, text = progress.next_hint(exercise, task)
     print(f"{exercise.number} {task.name}, hint {number} of {progress.RUNGS}:\n")
     print(textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    ") + "\n")
@@ -144,13 +148,20 @@ def next_(options):
     print("All exercises are done.")
 
 
+def watch(options):
+    """Check again whenever a file is saved."""
+    watching.watch(_exercises(options.numbers), lambda exercise: _verdict(exercise, options.timeout),
+                   lambda exercise: _shown(exercise.file))
+
+
 def grade(options):
+    numbers = [exercise.number for exercise in _exercises(options.numbers)] if options.numbers else []
     try:
-        submissions = grading.submissions(options.folder)
-        kept = grading.read(options.out)
+        written = table.Table(options.out)
+        collection = grading.collect(options.folder, numbers, [written.path, *exports.paths(written.path)])
     except (OSError, ValueError) as error:
         raise UsageError(error) from None
-    return grading.grade(submissions, options.out, {} if options.fresh else kept, options.timeout, options.jobs)
+    return grading.grade(collection, written, options.timeout, options.jobs, options.fresh, options.points)
 
 
 def stubs(options):
@@ -164,10 +175,11 @@ COMMANDS = {  # name: (function, what it takes, what it does)
     "notebook": (notebook, "lessons", "write lessons/08_…/lesson.ipynb"),
     "retrain": (retrain, "", "rebuild the pretrained bases that lessons start from"),
     "check": (check, "exercises", "check all exercises, a line each, or one in full"),
-    "hint": (hint, "exercise", "the next hint on what does not work yet"),
+    "watch": (watch, "exercises", "check again whenever a file is saved, and go on when it is done"),
+    "hint": (hint, "exercise", "the next hint on what does not work yet, or on a function"),
     "reset": (reset, "exercise", "put the stub back, after keeping a copy of your file"),
     "next": (next_, "", "the first exercise that is not done"),
-    "grade": (grade, "folder", "grade a class: one folder for each student"),
+    "grade": (grade, "folder", "grade a class: a folder or a .zip with what each student handed in"),
     "stubs": (stubs, "", "for authors: make the exercise files from the solutions"),
 }
 
@@ -210,19 +222,24 @@ def _parser():
             p.add_argument("numbers", nargs="*", metavar="NN", help=f"numbers of {takes}; all if none is given")
         if takes == "exercise":
             p.add_argument("numbers", nargs=1, metavar="NN", help="the number of an exercise")
+            p.add_argument("name", nargs="?", metavar="FUNCTION", help="one of its functions")
         if name in ("run", "render"):
             p.add_argument("--retrain", action="store_true", help="rebuild the bases first")
-        if name in ("check", "hint", "next", "grade"):
+        if name in ("check", "hint", "next", "watch", "grade"):
             p.add_argument("--timeout", type=_positive(float), default=20 if name == "grade" else 10, metavar="SECONDS",
-                           help="the time that one exercise may take (default %(default)s)")
+                           help="the time that one call of a function may take (default %(default)s)")
         if name == "check":
             p.add_argument("-v", "--verbose", action="store_true", help="the whole traceback, too")
             p.add_argument("--file", type=Path, help="check this file instead of lessons/09_…/ex09_….py")
         if name == "grade":
-            p.add_argument("folder", type=Path, help="holds one folder for each student, with exercise files in it")
+            p.add_argument("folder", type=Path, help="what each student handed in, or a .zip of it")
+            p.add_argument("numbers", nargs="*", metavar="NN",
+                           help="numbers of exercises; if none is given, those that somebody handed in")
             p.add_argument("--out", type=Path, default=Path("grades.csv"), help="the table (default %(default)s)")
             p.add_argument("--jobs", type=_positive(int), default=2, metavar="N", help="how many at a time (default 2)")
             p.add_argument("--fresh", action="store_true", help="grade again what the table holds already")
+            p.add_argument("--points", type=_positive(float), default=1, metavar="N",
+                           help="what a whole exercise is worth in the wide table (default %(default)s)")
     return parser
 
 

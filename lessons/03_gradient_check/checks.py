@@ -167,7 +167,7 @@ TASKS = (
             Misconception(
                 "multiplied-by-h", each_entry(lambda f, x, h, at: (moved(f, x, h, at) - moved(f, x, -h, at)) / 2 * h),
                 "The difference is divided by 2 h: in Python, a / 2 * h is a / 2, times h.",
-                "print 1 / 2 * 0.1 and 1 / (2 * 0.1)."),
+                "print 1 / 2 * 0.1 and 1 / (2 * 0.1).", source=r"/ 2(\.0)? \* "),
             Misconception(
                 "all-entries-moved-at-once", each_entry(lambda f, x, h, at: (f(x + h) - f(x - h)) / (2 * h)),
                 "x + h moves every entry; the slope in one entry needs a step in that entry alone.",
@@ -276,11 +276,11 @@ TASKS = (
             Misconception(
                 "smallest-step-is-best", lambda f, slope, x, steps: min(steps),
                 "Below about 1e-6 rounding in f, divided by ever smaller h, outweighs what the smaller step gains.",
-                "print the error at h = 1e-5 and at h = 1e-13."),
+                "print the error at h = 1e-5 and at h = 1e-13.", source=r"min\(\w+\)|sort|\[-?\d\]"),
             Misconception(
                 "largest-step-is-best", lambda f, slope, x, steps: max(steps),
                 "A large step measures across the curve and not along it; its error falls with h^2 at first.",
-                "print the error at h = 0.1 and at h = 0.001."),
+                "print the error at h = 0.1 and at h = 0.001.", source=r"max\(\w+\)|sort|\[-?\d\]"),
             Misconception(
                 "usual-step-without-measuring", lambda f, slope, x, steps: min(
                     steps, key=lambda h: abs(np.log10(h) + 5)),

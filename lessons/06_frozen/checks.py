@@ -109,7 +109,7 @@ TASKS = (
             Misconception(
                 "frozen-blocks-the-gradient", lambda W0, g: np.zeros((len(g), W0.shape[1])),
                 "Freezing leaves out dL/dW0 and nothing else; x still moves the loss, through W0.",
-                "move one entry of x by 1e-6 and see how x @ W0.T changes."),
+                "move one entry of x by 1e-6 and see how x @ W0.T changes.", source=r"zeros|\b0\b"),
             Misconception(
                 "no-gradient-behind-a-frozen-layer", nothing_returned,
                 "Freezing leaves out dL/dW0 and nothing else; x still moves the loss, through W0.",
@@ -142,7 +142,7 @@ TASKS = (
             Misconception(
                 "nothing-below-frozen-trains", lambda x, W1, W0, g: np.zeros(W1.shape),
                 "A trainable layer below a frozen one learns: the gradient passes through W0 on its way down.",
-                "move one entry of W1 by 1e-4 and see how h changes."),
+                "move one entry of W1 by 1e-4 and see how h changes.", source=r"zeros"),
             Misconception(
                 "slope-of-relu-left-out", lambda x, W1, W0, g: (g @ W0).T @ x,
                 "Where z is below 0, relu gives 0 whatever z is: its slope there is 0.",
@@ -197,7 +197,8 @@ TASKS = (
                 "tensors-replaced", replaced,
                 "The model holds the Tensors that were in the dict; new ones in their places change nothing in it. Set "
                 "requires_grad of the Tensors themselves.",
-                "keep t = parameters[name] from before the call, and print t.requires_grad after it."),
+                "keep t = parameters[name] from before the call, and print t.requires_grad after it.",
+                source=r"\] = |update\("),
             Misconception(
                 "tensors-counted", chosen(right_choice, lambda parameters, trained: len(trained)),
                 "The count is of numbers: a weight of 6 x 4 holds 24.",

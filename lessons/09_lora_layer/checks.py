@@ -211,11 +211,11 @@ TASKS = (
                 "set B to zero: h should be x @ W0.T for every alpha."),
             Misconception(
                 "divided-by-k", scaled(lambda alpha, A, B: alpha / A.shape[1]),
-                "r is the number of rows of A, A.shape[0]; A.shape[1] is k, the number of inputs.",
+                "This divides by k, the number of inputs. r is the number of rows of A, A.shape[0].",
                 "print A.shape and say which number is the rank."),
             Misconception(
                 "divided-by-d", scaled(lambda alpha, A, B: alpha / len(B)),
-                "B is (d, r): its rows are the d outputs. r is the number of its columns, and of the rows of A.",
+                "This divides by d, the number of outputs. r is the number of rows of A, and of columns of B.",
                 "print A.shape and B.shape, and say which number they share."),
             Misconception(
                 "alpha-floor-divided", scaled(lambda alpha, A, B: alpha // len(A)),
@@ -284,7 +284,7 @@ TASKS = (
                 "print 5 // 2 and 5 / 2.", source="//"),
             Misconception(
                 "divided-by-d-going-back", backward(scale=lambda alpha, A, B: alpha / len(B)),
-                "B is (d, r): its rows are the d outputs. r is the number of its columns, and of the rows of A.",
+                "This divides by d, the number of outputs. r is the number of rows of A, and of columns of B.",
                 "print A.shape and B.shape, and say which number they share."),
             Misconception(
                 "dA-not-scaled", backward(dA=lambda q: (q.g @ q.B).T @ q.x),

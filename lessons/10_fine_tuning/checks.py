@@ -262,7 +262,8 @@ TASKS = (
             Misconception(
                 "values-of-the-model-win", lambda model, adapter: accepting()(model, adapter) and {
                     **adapter["parameters"], **model["parameters"]},
-                "Of two equal names the later one wins: the adapter's come last.",
+                "The numbers are those of the model alone. Where a name stands twice in a dict the later one wins: the "
+                "adapter's come last.",
                 "print {**{\"a\": 1}, **{\"a\": 2}}."),
             Misconception(
                 "nothing-looked-at", lambda model, adapter: {**model["parameters"], **adapter["parameters"]},

@@ -166,7 +166,7 @@ TASKS = (
                 "print 5 // 2 and 5 / 2.", source="//"),
             Misconception(
                 "divided-by-d-when-merging", merging(scale=lambda q: q["alpha"] / len(q["B"])),
-                "B is (d, r): its rows are the d outputs. r is the number of its columns, and of the rows of A.",
+                "This divides by d, the number of outputs. r is the number of rows of A, and of columns of B.",
                 "print the shapes of A and B, and say which number they share."),
             Misconception(
                 "W0-not-kept", merging(keep=False),

@@ -116,7 +116,7 @@ def test_row(student, graded):
 def test_table(graded):
     folder, rows, _ = graded
     text = (folder / "grades.csv").read_text(encoding="utf-8-sig")
-    assert text.splitlines()[0] == "student,exercise,status,score,passed,total,diagnosis,seconds,message,sha256"
+    assert text.splitlines()[0] == "student,exercise,status,score,passed,total,diagnosis,seconds,message,sha256,file"
     assert len(rows) == len(CLASS)
     assert not re.search(r"(^|,)=", text, re.M)  # no cell that a spreadsheet would take for a formula
     assert not list(folder.glob("*.partial"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import problems, runner
+from . import problems, runner, tasks
 from .diagnosis import Outcome, diagnose
 from .source import Source
 from .transport import decode, printable
@@ -70,14 +70,17 @@ class Verdict:
         return self.first.known.id if self.first and self.first.known else ""
 
 
-def verdict(exercise, file, timeout, shown, **options):
-    """Run a student's file and judge it. shown: its name in messages. Raises runner.CannotRun."""
+def verdict(exercise, file, timeout, shown, root=tasks.LESSONS.parent):
+    """Run a student's file and judge it. shown: its name in messages. root: the course that it runs in.
+
+    Raises runner.CannotRun.
+    """
     file = Path(file)
     if not file.is_file():
         return Verdict("missing", exercise.total, message=str(shown))
     if file.stat().st_size > LARGEST:
         return Verdict("syntax_error", exercise.total, message=f"the file is {file.stat().st_size / 1e6:.0f} MB large")
-    return judge(exercise, runner.run(file, exercise.number, timeout, shown, **options),
+    return judge(exercise, runner.run(file, exercise.number, timeout, shown, root),
                  Source(file.read_bytes().decode("utf-8-sig", "replace")))
 
 
@@ -101,9 +104,8 @@ def judge(exercise, run, source=None):
     this = Verdict(status, total, verdicts)
     if status not in ("pass", "not_started"):
         first = next((t for t in stops if t.stop == status), this.first)
-        this.message = printable(f"{first.name} ({first.check}) {first.fact}" if first.stop else
-                                 f"{first.name}: {first.fact} ({first.check})" if first.check else
-                                 f"{first.name}: {first.fact or 'not started'}")
+        this.message = printable(f"{first.name}: {first.fact} ({first.check})" if first.check else
+                                 f"{first.name}: not started")
     return this
 
 

@@ -16,7 +16,7 @@ class Problem:
     """fact: what is wrong; "" where the function is not started. check and inputs: at what.
 
     plain: it is a mistake of Python and not of LoRA. known: the Misconception that it shows by itself. stop: it did not
-    come to its end.
+    come to its end. unsteady: it was right, and not so when called again.
     """
 
     check: str
@@ -25,6 +25,7 @@ class Problem:
     plain: bool = False
     known: object = None
     stop: bool = False
+    unsteady: bool = False
     trace: str = ""
     printed: str = ""
 
@@ -32,12 +33,13 @@ class Problem:
 def chosen(found):
     """(the Problem to show, a sentence on the example if that fails too) of {(check, seed): Problem or None}.
 
-    A call that did not end comes first; then the checks in their order, whose inputs tell more mistakes apart than the
-    few numbers of an example; the example where it alone fails.
+    A call that did not end comes first, and what gives another result from the second call on; then the checks in their
+    order, whose inputs tell more mistakes apart than the few numbers of an example; the example where it alone fails.
     """
     calls = [problem for (_, seed), problem in found.items() if problem and seed != EXAMPLE]
     examples = [problem for (_, seed), problem in found.items() if problem and seed == EXAMPLE]
-    first = next((p for p in calls + examples if p.stop), (calls + examples)[0])
+    earliest = next(problem for problem in found.values() if problem)
+    first = next((p for p in calls + examples if p.stop), earliest if earliest.unsteady else (calls + examples)[0])
     also = next((p for p in examples if p is not first and p.fact and not p.stop), None)
     return first, f"with {also.inputs}: {also.fact}" if also else ""
 
@@ -54,8 +56,8 @@ def find(task, i, seed, outcome, run, source):
 
     if record.get("unmade"):
         stop = run.stopped.get(task.name)
-        where = f": line {stop.line}{_quoted(source, stop.line)}" if stop and stop.line else ""
-        return problem(f"{stop.text}{where}", stop=True) if stop else problem("it was not called", plain=True)
+        where = f"; it was at line {stop.line}{_quoted(source, stop.line)}" if stop and stop.line else ""
+        return problem(f"it {stop.text}{where}", stop=True) if stop else problem("it was not called", plain=True)
     if record.get("missing"):
         return problem(_missing(task.name, run, source), plain=True)
     if outcome.error:
@@ -88,15 +90,17 @@ def _of_value(task, check, arguments, outcome, right, source, problem):
     if record.get("again") is False:
         shared = source.mutable_default(task.name) if source else None
         why = f": all calls share the default {shared}" if shared else ""
+        if source and "rng" in describe.parameters(task.reference) and "np.random." in source.code(task.name):
+            why = ": draw from the rng that is given, and not from np.random"
         return problem(f"called again with the same arguments, it gives another result{why}", plain=True,
-                       known=MUTABLE_DEFAULT if shared else None)
+                       unsteady=True, known=MUTABLE_DEFAULT if shared else None)
     return None
 
 
 def _of_error(task, check, arguments, error, right, source, problem):
     if error["type"] == "NotImplementedError":
         return _not_implemented(task, error, source, problem)
-    if right.error and right.error["type"] in error.get("kinds", [error["type"]]):
+    if right.error and right.error["type"] in error.get("kinds", [error["type"]]) and error["type"] != "RecursionError":
         word = check.says(*arguments) if check.says else ""
         return None if word in error["text"] else problem(
             f"it raises {right.error['type']}, but its text does not name {word}")

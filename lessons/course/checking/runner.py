@@ -80,8 +80,8 @@ def run(path, number, timeout, shown=None, root=tasks.LESSONS.parent):
             while todo and this.status == "ran":
                 home = Path(folder) / todo[0]
                 home.mkdir()
-                shutil.copyfile(path, home / Path(path).name)
-                stop = _process({**job, "todo": todo, "file": str(home / Path(path).name)}, home, root, this)
+                shutil.copyfile(path, home / "exercise.py")
+                stop = _process({**job, "todo": todo, "file": str(home / "exercise.py")}, home, root, this)
                 if stop and stop.function == "import":
                     this.status, this.error = stop.status, {"text": stop.text, "line": stop.line}
                 elif stop:
@@ -109,19 +109,23 @@ def _process(job, home, root, this):
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()  # and left open: the worker ends itself when this end is closed
-        return _listen(process, job, this)
+        stop = _listen(process, job, this)
+        if process not in live:
+            raise CannotRun("it was stopped")
+        return stop
     finally:
         processes.end(process, mark)
         process.wait()
-        del live[process]
+        live.pop(process, None)
         with contextlib.suppress(OSError):
             process.stdin.close()
 
 
 def stop():
     """End all processes that run now."""
-    for process, mark in list(live.items()):
-        processes.end(process, mark)
+    for process in list(live):
+        if mark := live.pop(process, None):
+            processes.end(process, mark)
 
 
 def _listen(process, job, this):

@@ -27,9 +27,16 @@ class Source:
         return self.lines[number - 1].strip() if 0 < number <= len(self.lines) else ""
 
     def code(self, name):
-        """A function and everything else in the file that is not another function of the exercise's size: as plain
-        code, without comments and docstrings."""
+        """A function with those of the file that it uses, as plain code without comments and docstrings."""
         return "\n".join(_unparsed(node) for node in self._reached(name))
+
+    def plain(self):
+        """The whole file as code without comments, docstrings and layout; "" where it is no Python."""
+        try:
+            return "\n".join(_unparsed(node) if isinstance(node, DEFINITIONS) else ast.unparse(node)
+                             for node in _body(self.tree))
+        except RecursionError:
+            return ""
 
     def calls(self, name):
         """The names of the file's functions that a function uses, itself left out."""
@@ -57,10 +64,12 @@ class Source:
     def forgotten_raise(self, name):
         """(line of the raise NotImplementedError, first line of code beside it) of a function that has both."""
         body = _body(self.functions.get(name))
-        raises = [node for node in body if isinstance(node, ast.Raise) and "NotImplementedError" in ast.unparse(node)]
-        others = [node for node in body if node not in raises and not isinstance(node, ast.Pass)
-                  and not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
+        raises, others = list(filter(_is_raise, body)), [node for node in body if not _is_filler(node)]
         return (raises[0].lineno, others[0].lineno) if raises and others else None
+
+    def is_stub(self, name):
+        """Whether nothing stands in a function but its docstring and what a stub has."""
+        return all(map(_is_filler, _body(self.functions.get(name))))
 
     def mutable_default(self, name):
         """The parameter of a function whose default is a list, dict or set, as text: "losses=[]"; None without."""
@@ -77,10 +86,20 @@ class Source:
 
 
 def _body(node):
-    """The statements of a function without its docstring."""
+    """The statements of a function or file without its docstring."""
     if node is None:
         return []
     return node.body[1:] if ast.get_docstring(node) is not None else node.body
+
+
+def _is_raise(node):
+    return isinstance(node, ast.Raise) and "NotImplementedError" in ast.unparse(node)
+
+
+def _is_filler(node):
+    """A statement that a function has before it is begun."""
+    return _is_raise(node) or isinstance(node, ast.Pass) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
 
 
 def _unparsed(node):

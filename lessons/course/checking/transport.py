@@ -123,7 +123,7 @@ def decode(data):
     return Other(data["other"])
 
 
-def printable(text):
+def printable(text, keep="\n\t"):
     """A text that any file and terminal takes: what cannot be written as UTF-8, and control characters, as escapes."""
-    return "".join(c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
+    return "".join(c if c in keep or c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
                    for c in str(text))

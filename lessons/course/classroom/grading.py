@@ -1,193 +1,208 @@
-"""Grade a class: one folder for each student, one row for each student and exercise."""
+"""Grade a class: find what each student handed in, run it, and write a row for each student and exercise."""
 
-import csv
-import hashlib
-import io
+import atexit
+import compileall
+import contextlib
+import functools
+import re
+import shutil
 import sys
+import tempfile
 import time
-from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from lora_np.checkpoint.atomic import atomic_write
-
 from ..checking import judge, runner, tasks
-from . import feedback
+from ..checking.transport import printable
+from . import choice, entries, exports, feedback, names, report, students
+from .table import cell, label
 
-COLUMNS = ("student", "exercise", "status", "score", "passed", "total", "diagnosis", "seconds", "message", "sha256")
+INTERVAL = 2  # seconds between two writings of the table
+FAILED = "the checker itself failed"
+
+
+@dataclass
+class Collection:
+    """What a class handed in. hand_ins: [(Student, number, Choice)]. without: students who handed in nothing at all.
+
+    strange: files that are nobody's, or no exercise.
+    """
+
+    hand_ins: list
+    strange: list = field(default_factory=list)
+    without: list = field(default_factory=list)
+
+
+def collect(folder, numbers=(), ignored=()):
+    """The Collection in a folder or archive, of these exercises, or else of those of which somebody has a file.
+
+    ignored: paths in it that are the grader's own. Raises ValueError where there are no students.
+    """
+    reader, asked = names.Reader(), choice.functions()
+    found = [e for e in entries.collect(folder) if not (e.path and any(map(e.path.is_relative_to, ignored)))]
+    people, loose = students.divide(found, reader, Path(folder).resolve().stem)
+    if not people:
+        raise ValueError(f"{folder} holds no folders; expected one for each student, with exercise files in it")
+    chosen, strange = [], [e for e in loose if names.kind(e.name) or e.name.lower().endswith(choice.CLOSED)]
+    for student in people:
+        choices, odd = choice.choose(student, reader, asked)
+        chosen.append((student, choices))
+        strange += odd
+    given = [n for n in asked if any(c[n].deliberate for _, c in chosen)] or [
+        n for n in asked if any(c[n].file for _, c in chosen)]
+    return Collection([(student, n, choices[n]) for student, choices in chosen for n in numbers or given or asked],
+                      [printable("/".join(entry.parts)) for entry in strange],
+                      [student.name for student, choices in chosen if not any(c.file for c in choices.values())])
 
 
 def submissions(folder):
-    """[(student, number, path of the file or None)]. Raises ValueError where there are no folders of students."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; expected one that holds a folder for each student")
-    students = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
-    if not students:
-        raise ValueError(f"{folder} holds no folders; expected one for each student, with exercise files in it")
-    return [(student.name, number, _find(student, name)) for student in students
-            for number, name in tasks.names().items()]
+    """[(a student's name, number, Choice)] of every exercise that somebody handed in."""
+    return [(student.name, number, found) for student, number, found in collect(folder).hand_ins]
 
 
-def _find(student, name):
-    """A student's file of an exercise: of its own name and nearest to the top, or else the only one of its number."""
-    named = sorted(student.rglob(f"{name}.py"), key=lambda p: (len(p.parts), p))
-    return (named or (others if len(others := list(student.rglob(f"{name[:4]}[!0-9]*.py"))) == 1 else [None]))[0]
+def grade(collection, table, timeout, jobs, fresh=False, points=1.0):
+    """Grade a Collection into a Table, and write what a teacher needs beside it. fresh: also what is graded already.
 
-
-def read(table):
-    """{(student, exercise): row} of an earlier run; empty if there is none.
-
-    Raises ValueError for a file that is something else, or where there is no folder for it.
+    Returns 0; 130 or so if it was stopped, and 1 if the table cannot be written: the same command goes on from there.
     """
-    if not Path(table).exists():
-        if not Path(table).absolute().parent.is_dir():
-            raise ValueError(f"there is no folder {Path(table).parent} for the table; make it first")
-        return {}
-    with open(table, encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if tuple(rows.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{table} is not a table of grades; give another name with --out")
-        return {(row["student"], row["exercise"]): row for row in rows}
-
-
-def write(table, rows):
-    """Write all rows, or leave the file as it was."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS)
-    writer.writeheader()
-    writer.writerows(rows[key] for key in sorted(rows))
-    with atomic_write(Path(table).absolute().parent) as create:
-        create(Path(table).name).write(text.getvalue().encode("utf-8-sig"))  # with the mark that spreadsheets look for
-
-
-def _cell(text):
-    """Text for a table cell: one line, and no formula to a spreadsheet."""
-    text = " ".join(str(text).split())[:300]
-    return "'" + text if text.startswith(("=", "+", "-", "@")) else text
-
-
-def _row(student, number, path, timeout):
-    """The row of one file. Whatever goes wrong becomes a row, too."""
-    row = {"student": _cell(student), "exercise": number, "sha256": _sha256(path), "seconds": "0.00", "diagnosis": ""}
-    start = time.perf_counter()
-    try:
-        exercise = tasks.load(number)
-        name = f"{exercise.name}.py"
-        verdict = judge.verdict(exercise, path or name, timeout, path.name if path else name)
-        row |= {"status": verdict.status, "score": f"{verdict.passed / exercise.total:.2f}", "passed": verdict.passed,
-                "total": exercise.total, "diagnosis": verdict.diagnosis, "message": _cell(feedback.headline(verdict))}
-    except Exception as error:
-        row |= {"status": "crash", "score": "0.00", "passed": 0, "total": tasks.load(number).total,
-                "message": _cell(f"the checker itself failed: {type(error).__name__}: {error}")}
-    row["seconds"] = f"{time.perf_counter() - start:.2f}"
-    return row
-
-
-def _sha256(path):
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
-    except OSError:
-        return ""
-
-
-def grade(submissions, table, kept, timeout, jobs):
-    """Grade all submissions into a table, with a figure beside it. kept: rows of an earlier run, by read.
-
-    A row of the same file is not graded again. Returns 0, or 130 if it was stopped: the table then holds what there
-    is, and the same command goes on from there.
-    """
-    rows, todo = {}, []
-    for student, number, path in submissions:
-        old = kept.get((_cell(student), number))
-        if old and path and old["sha256"] == _sha256(path):
-            rows[_cell(student), number] = old
+    todo, kept = [], 0
+    for student, number, found in collection.hand_ins:
+        old = table.find(label(student.name), number)
+        if old and not fresh and _stands(old, found, timeout):
+            table.put({**old, "student": label(student.name)})
+            kept += 1
         else:
-            todo.append((student, number, path))
-    if rows:
-        print(f"{len(rows)} rows of {table} are of files that have not changed; --fresh grades them again")
-    write(table, rows)
-    stopped, last = False, time.monotonic()
-    pool = ThreadPoolExecutor(jobs)
-    futures = [pool.submit(_row, *one, timeout) for one in todo]
+            todo.append((student, number, found))
+            table.set_aside(label(student.name), number)
+    _say_what_is_kept(collection, table, kept)
+    pages, status = {}, 0
     try:
-        for n, future in enumerate(as_completed(futures), start=1):
-            row = future.result()
-            rows[row["student"], row["exercise"]] = row
-            if time.monotonic() - last > 2 or n == len(futures):
-                last = time.monotonic()
-                write(table, rows)
-                now = f"{row['student']} {row['exercise']} {row['status']}"
-                print(f"  {n} of {len(futures)}: {now}", file=sys.stderr, flush=True)
-    except (KeyboardInterrupt, SystemExit):  # Ctrl-C
-        stopped = True
-    pool.shutdown(wait=False, cancel_futures=True)
-    if stopped:
-        runner.stop()
-        write(table, rows)
-        print(f"stopped; {table} holds {len(rows)} of {len(submissions)} rows, and the same command goes on from there")
-        return 130
-    rows, drawing = [rows[key] for key in sorted(rows)], Path(table).with_suffix(".png")
-    print(summary(rows))
-    print(f"\n{table}: {len(rows)} rows" + (f"; {drawing}: the figure" if draw(rows, drawing) else ""))
+        table.save()
+        status = _grade_all(todo, table, pages, timeout, jobs)
+        table.save()
+    except OSError as error:
+        print(f"{table.path} cannot be written ({error}), nor {table.beside}: stopped", file=sys.stderr)
+        return 1
+    wanted = [(label(student.name), number) for student, number, _ in collection.hand_ins]
+    here = [table.rows[key] for key in sorted(wanted) if key in table.rows]
+    if status:
+        print(f"stopped; {table.saved_as} holds {len(here)} of {len(wanted)} rows, and the same command goes on from "
+              "there")
+        return status
+    print(report.summary(here, collection))
+    print("\n".join(["", f"{table.saved_as}: {len(table.rows)} rows",
+                     *exports.export(table, here, collection, pages, points)]))
+    if table.saved_as != table.path:
+        print(f"\n{table.path} could not be written, as while it is open in a spreadsheet; all rows are in "
+              f"{table.saved_as}. Close it and give the same command again.")
     return 0
 
 
-def _misconceptions(rows):
-    """[((exercise, id), number of students)], the most common first."""
-    return sorted(Counter((r["exercise"], r["diagnosis"]) for r in rows if r["diagnosis"]).items(),
-                  key=lambda item: (-item[1], item[0]))
+def _say_what_is_kept(collection, table, kept):
+    if kept:
+        print(f"{kept} rows of {table.path} are of files that have not changed; --fresh grades them again")
+    here = {(label(student.name), number) for student, number, _ in collection.hand_ins}
+    others = len(set(table.rows) - here)
+    if others:
+        print(f"{others} rows of {table.path} are of other students or exercises, and stay as they are")
 
 
-def identical(rows):
-    """{(exercise, sha256): students} of files that several students handed in, other than the untouched stub."""
-    stubs = {hashlib.sha256(text.encode()).hexdigest() for text in tasks.stubs().values()}
-    same = defaultdict(list)
-    for r in rows:
-        if r["sha256"] and r["sha256"] not in stubs:
-            same[r["exercise"], r["sha256"]].append(r["student"])
-    return {key: students for key, students in sorted(same.items()) if len(students) > 1}
+def _grade_all(todo, table, pages, timeout, jobs):
+    """Grade what there is to do, and save the table from time to time. Returns the exit status if it was stopped."""
+    pool, root, saved, done = ThreadPoolExecutor(jobs), course_without_solutions(), time.monotonic(), 0
+    futures = [pool.submit(_row, *one, timeout, root) for one in todo]
+    try:
+        for future in as_completed(futures):
+            row, page = future.result()
+            table.put(row)
+            pages[row["student"], row["exercise"]] = page
+            done += 1
+            if time.monotonic() - saved > INTERVAL or done == len(futures):
+                table.save()
+                saved = time.monotonic()
+                print(f"  {done} of {len(futures)}: {row['student']} {row['exercise']} {row['status']}",
+                      file=sys.stderr, flush=True)
+    except (KeyboardInterrupt, SystemExit) as error:  # Ctrl-C, or an end from outside
+        return error.code if isinstance(error, SystemExit) and error.code else 130
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        if done < len(futures):
+            runner.stop()
+    return 0
 
 
-def summary(rows):
-    """What a teacher wants to know of a class, as text."""
-    exercises = sorted({r["exercise"] for r in rows})
-    counts = {e: Counter(r["status"] for r in rows if r["exercise"] == e) for e in exercises}
-    columns = ("pass", "fail", "not_started", "missing", "syntax_error", "import_error", "timeout", "crash")
-    columns = [c for c in columns if any(counts[e][c] for e in exercises)]
-    students = {r["student"] for r in rows}
-    out = [f"\n{len(students)} students, {len(exercises)} exercise{'s' * (len(exercises) != 1)}", "",
-           " ".join(["exercise", *(f"{c.replace('_', ' '):>12}" for c in columns)])]
-    out += [" ".join([f"{e:8}", *(f"{counts[e][c] or '':>12}" for c in columns)]) for e in exercises]
-    common = _misconceptions(rows)
-    if common:
-        out += ["", "Misconceptions, the most common first:"]
-        for (number, name), n in common[:10]:
-            known = next((m for t in tasks.load(number).tasks for m in t.misconceptions if m.id == name), None)
-            out.append(f"  {n:>3}  {number} {name}: {known.sentence if known else ''}")
-    if same := identical(rows):
-        out += ["", "Files that are equal byte for byte (a short function may well come out the same):"]
-        out += [f"  {number}  {', '.join(names)}" for (number, _), names in same.items()]
-    return "\n".join(out)
+def _stands(old, found, timeout):
+    """Whether a row still says what a file is worth."""
+    limit = re.search(r"within ([\d.]+) s", old["message"])
+    return old["sha256"] == found.sha256 and old["status"] != "not_graded" and FAILED not in old["message"] and not (
+        old["status"] == "timeout" and timeout > float(limit[1] if limit else old["seconds"] or 0)) and (
+        found.file is not None or float(old["score"] or 0) > 0)
 
 
-def draw(rows, path):
-    """A bar for each of the most common misconceptions. Returns whether there was one to draw."""
-    common = _misconceptions(rows)[:8]
-    if not common:
-        return False
-    from ..pages import figures  # Matplotlib: only where something is drawn
-    (number, _), n = common[0]
-    students = len({r["student"] for r in rows})
-    fig, ax = figures.new("", width=11, height=1.8 + 0.5 * len(common))
-    fig.suptitle(f"Exercise {number}: {n} of {students} students have one misconception in common", x=0.01, ha="left",
-                 fontweight="bold", fontsize=15)
-    labels = [f"{number}  {name.replace('-', ' ')}" for (number, name), _ in common][::-1]
-    ax.barh(labels, [n for _, n in common][::-1], color=figures.FULL)
-    for i, (_, n) in enumerate(common[::-1]):
-        figures.label(ax, n, i, str(n), figures.INK)
-    ax.set(xlabel="students with this misconception")
-    ax.grid(False)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    figures.write(fig, Path(path))
-    return True
+def _row(student, number, found, timeout, root):
+    """(row, page for the student) of one hand-in. Whatever goes wrong becomes a row, too."""
+    start, exercise = time.perf_counter(), tasks.load(number)
+    row = {"student": label(student.name), "exercise": number, "score": "0.00", "passed": 0, "total": exercise.total,
+           "diagnosis": "", "message": "", "sha256": found.sha256, "file": cell(found.where)}
+    page = ""
+    try:
+        if found.file:
+            with _staged(found) as file:
+                verdict = judge.verdict(exercise, file, timeout, printable(found.name), root)
+            others = f"graded is the newest of {len(found.others) + 1} files" if found.others else ""
+            message = "; ".join(filter(None, (cell(feedback.headline(verdict), 280), others)))
+            row |= {"status": verdict.status, "score": f"{verdict.passed / exercise.total:.2f}",
+                    "passed": verdict.passed, "diagnosis": verdict.diagnosis, "message": cell(message, 400)}
+            page = feedback.page(exercise, verdict, found.where)
+        else:
+            row |= {"status": "unreadable" if found.problem else "missing", "message": cell(_nothing(exercise, found))}
+    except runner.CannotRun as error:
+        row |= {"status": "not_graded", "score": "", "passed": "", "message": cell(f"it could not be run: {error}")}
+    except Exception as error:
+        row |= {"status": "crash", "message": cell(f"{FAILED}: {type(error).__name__}: {error}")}
+    row["seconds"] = f"{time.perf_counter() - start:.2f}"
+    return row, page or f"{exercise.number} {exercise.title}: {row['message']}"
+
+
+def _nothing(exercise, found):
+    """Why there is nothing to grade."""
+    if found.problem:
+        return found.problem
+    if found.there:
+        return f"there is no file that is clearly exercise {exercise.number}; there is " + ", ".join(found.there[:6])
+    return f"there is no file {exercise.name}.py"
+
+
+@contextlib.contextmanager
+def _staged(found):
+    """The path of a file that is real, and as Python reads it."""
+    entry = found.file.entry
+    if entry.path and names.kind(entry.name) == "py":
+        yield entry.path
+        return
+    notebook = names.kind(entry.name) == "ipynb"
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="hand-in-", ignore_cleanup_errors=True)
+        path = Path(folder.name) / "exercise.py"
+        path.write_bytes(found.file.text.encode("utf-8", "replace") if notebook else found.file.data)
+    except OSError as error:
+        raise runner.CannotRun(str(error)) from None
+    with folder:
+        yield path
+
+
+@functools.cache
+def course_without_solutions():
+    """A copy of the course in which files are run, so that no solution stands beside the code that runs them."""
+    here = tasks.LESSONS.parent
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="course-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        left_out = shutil.ignore_patterns("solution*", "lesson.py", "ex[0-9][0-9]*", "*.md", "__pycache__", ".*")
+        for part in ("lora_np", "lessons"):
+            shutil.copytree(here / part, folder / part, ignore=left_out)
+        compileall.compile_dir(folder, quiet=2)
+        return folder
+    except OSError:  # no room: then the files that are graded say so, too
+        return here
