@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..graph import grad_enabled
+from ..graph import grad_enabled, ignore_stale_flag
 from ..support.checks import as_array, check_int
 from ..tensor import node, operation
 from .layers import floating, indices
@@ -44,6 +44,7 @@ def log_softmax(a, axis=-1):
 
 
 @operation
+@ignore_stale_flag
 def cross_entropy(logits, targets, ignore_index=-100):
     """Mean negative log-likelihood of the target classes under softmax(logits), in nats.
 
@@ -73,6 +74,7 @@ def cross_entropy(logits, targets, ignore_index=-100):
 
 
 @operation
+@ignore_stale_flag
 def linear_cross_entropy(x, weight, targets, ignore_index=-100):
     """cross_entropy(linear(x, weight), targets): the head of a language model with its loss, a block of rows at a time.
 
