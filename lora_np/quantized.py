@@ -8,6 +8,7 @@ them are floats, so that training takes the memory of the blocks in the place of
 
 import numpy as np
 
+from .graph import ignore_stale_flag
 from .nn import Embedding, Linear
 from .ops.layers import floating, indices
 from .tensor import Tensor, node
@@ -114,6 +115,7 @@ class QuantizedEmbedding(Embedding):
         return node("embedding", self.weight.rows(ids.ravel()).data.reshape(*ids.shape, d))
 
 
+@ignore_stale_flag
 def product(x, weight):
     """x W^T for a packed W (d, k), which is unpacked forward and again backward, and kept by neither.
 

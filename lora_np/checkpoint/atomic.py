@@ -6,12 +6,16 @@ import os
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from reprlib import Repr
 
 import numpy as np
 
 from ..support.checks import expect
 
 MAPPED = 1 << 26  # bytes from which on a file is not copied into memory
+_repr = Repr()
+_repr.maxstring = _repr.maxother = 100
+brief = _repr.repr  # a value as an error shows it, cut in the middle where it is long
 
 
 @contextmanager

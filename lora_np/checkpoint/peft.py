@@ -16,7 +16,7 @@ from ..lora import LoraLinear, lora_layers, targets
 from ..nn import Embedding, Linear, Module
 from ..support.checks import expect
 from . import safetensors
-from .atomic import atomic_write, check_shapes, read_json, write_json
+from .atomic import atomic_write, brief, check_shapes, read_json, write_json
 from .fingerprint import fingerprint, other_base
 from .models import full_name
 
@@ -75,7 +75,7 @@ def load_adapter(model, folder, name="default", check_base=True):
     _check_present(folder, path)
     arrays, metadata = safetensors.read(path)
     if arrays and not any(key.startswith(PREFIX) for key in arrays):
-        raise ValueError(f"{path}: no name begins with {PREFIX} as PEFT's do; the first is {next(iter(arrays))!r}")
+        raise ValueError(f"{path}: no name begins with {PREFIX} as PEFT's do; the first is {brief(next(iter(arrays)))}")
     _check_options(folder, given, metadata)
     config = _config(folder, given, model)
     if check_base:

@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 
+from ..graph import ignore_stale_flag
 from ..support.checks import as_array
 from ..tensor import Tensor, as_tensor, node, operation
 
 
 @operation
+@ignore_stale_flag
 def matmul(a, b):
     """Matrix product, as np.matmul: vectors, matrices, or stacks of matrices that broadcast.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..graph import memoize_last
+from ..graph import ignore_stale_flag, memoize_last
 from ..support.checks import check_int
 from ..tensor import node, operation
 from .blocks import BLOCK, blocked_attention
@@ -11,6 +11,7 @@ from .softmax import masked_exp
 
 
 @operation
+@ignore_stale_flag
 def causal_attention(q, k, v, heads=1, kv_heads=None):
     """Scaled dot-product attention in which no position sees a later one (Vaswani et al. 2017, section 3.2).
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ..graph import memoize_last
+from ..graph import ignore_stale_flag, memoize_last
 from ..support.checks import as_array, check_generator, check_number
 from ..tensor import as_tensor, node, operation
 
@@ -36,6 +36,7 @@ def indices(name, ids, size):
 
 
 @operation
+@ignore_stale_flag
 def linear(x, weight, bias=None):
     """x W^T + b on the last axis, for any number of leading axes.
 
@@ -100,6 +101,7 @@ def embedding(weight, ids):
 
 
 @operation
+@ignore_stale_flag
 def layer_norm(x, weight, bias, eps=1e-5):
     """Layer normalisation over the last axis (Ba et al. 2016): mean 0 and variance 1, then scale and shift.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..graph import grad_enabled
+from ..graph import grad_enabled, ignore_stale_flag
 from ..support.checks import as_array
 from ..tensor import node, operation
 from .layers import floating, indices
@@ -12,6 +12,7 @@ MAX_LOGITS = 1 << 24  # that linear_cross_entropy holds at a time
 
 
 @operation
+@ignore_stale_flag
 def cross_entropy(logits, targets, ignore_index=-100):
     """Mean negative log-likelihood of the target classes under softmax(logits), in nats.
 
@@ -41,6 +42,7 @@ def cross_entropy(logits, targets, ignore_index=-100):
 
 
 @operation
+@ignore_stale_flag
 def linear_cross_entropy(x, weight, targets, ignore_index=-100):
     """cross_entropy(linear(x, weight), targets): the head of a language model with its loss, a block of rows at a time.
 
