@@ -24,6 +24,7 @@ from . import stopped
 from .course.checking import judge, runner, tasks
 from .course.classroom import feedback, grading, progress
 from .course.pages import book, scripts
+from .course.pages import notebook as notebooks
 
 ROOT = tasks.LESSONS.parent
 
@@ -92,8 +93,9 @@ def write_book(options=None):
 
 def notebook(options):
     for path in _lessons(options.numbers):
-        path.with_suffix(".ipynb").write_text(scripts.notebook(path), encoding="utf-8")
-        print(_shown(path.with_suffix(".ipynb")))
+        target = path.with_suffix(".ipynb")
+        kept = notebooks.write(path, target, lambda old: progress.backup(old, old.parent.name))
+        print(_shown(target) + (f"; yours is kept in {_shown(kept)}" if kept else ""))
 
 
 def retrain(options):

@@ -192,5 +192,6 @@ def _article(chapters, i):
                      for rel, arrow, c in (("prev", "← {}", chapters[i - 1] if i else None),
                                            ("next", "{} →", next(iter(chapters[i + 1:]), None))) if c)
     number = f'<span class="number">{this.number}</span> ' if this.number else ""
-    return (f'<article id="{this.id}">\n<h1>{number}{this.title}</h1>\n{this.body}\n'
+    title = re.sub(r"^([^:<]+): (.+)$", r"\1 <small>\2</small>", this.title)
+    return (f'<article id="{this.id}">\n<h1>{number}{title}</h1>\n{this.body}\n'
             f'<p class="around">{around}</p>\n</article>')
