@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 import traceback
+import webbrowser
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from lora_np.support import memory, terminal
 from . import stopped
 from .course.checking import judge, runner, tasks
 from .course.classroom import exports, feedback, grading, progress, table, watching
-from .course.pages import scripts
+from .course.pages import book, scripts
+from .course.pages import notebook as notebooks
 
 ROOT = tasks.LESSONS.parent
 
@@ -33,9 +35,12 @@ class UsageError(Exception):
 
 def run(options, render=False):
     """Run lessons one after the other. Returns 1 if one of them failed, else 0."""
+    from .course.pages import figures  # Matplotlib: only where something is drawn
     memory.keep_freed_memory()
     if options.retrain:
         retrain(options)
+    if render or options.update:
+        figures.FOLDER = figures.TRACKED
     paths, failed, begin = _lessons(options.numbers), [], time.perf_counter()
     for path in paths:
         print(f"\n== {scripts.title(path)}", flush=True)
@@ -43,7 +48,11 @@ def run(options, render=False):
         try:
             if render:
                 path.with_name("README.md").write_text(scripts.render(path), encoding="utf-8")
+                scripts.relink()
                 print(f"page: {_shown(path.with_name('README.md'))}")
+            elif scripts.changed(path):
+                print("It is not what its page shows, so the assertions that only guard the page are left out.")
+                scripts.execute(path, guards=False)
             else:
                 scripts.execute(path)
         except BrokenPipeError:  # nobody reads on
@@ -56,6 +65,10 @@ def run(options, render=False):
         print(f"-- {path.parent.name[:2]} took {time.perf_counter() - start:.0f} s", flush=True)
     print(f"\n{len(paths) - len(failed)} of {len(paths)} lessons ran through, in {time.perf_counter() - begin:.0f} s"
           + (f"; failed: {', '.join(failed)}" if failed else ""))
+    print(f"figures: {_shown(figures.FOLDER)}" + ("" if figures.FOLDER == figures.TRACKED else
+                                                  f" (with --update {_shown(figures.TRACKED)}, which the pages show)"))
+    if render or not options.numbers:
+        write_book()
     return 1 if failed else 0
 
 
@@ -68,10 +81,21 @@ def list_(options):
         print(scripts.title(path))
 
 
+def write_book(options=None):
+    try:
+        path = book.write()
+    except ValueError as error:
+        raise UsageError(f"the book cannot be set: {error}") from None
+    print(f"book: {_shown(path)}" + ("" if options else ", for any browser; python -m lessons book --open opens it"))
+    if options and options.open:
+        webbrowser.open(path.as_uri())
+
+
 def notebook(options):
     for path in _lessons(options.numbers):
-        path.with_suffix(".ipynb").write_text(scripts.notebook(path), encoding="utf-8")
-        print(_shown(path.with_suffix(".ipynb")))
+        target = path.with_suffix(".ipynb")
+        kept = notebooks.write(path, target, lambda old: progress.backup(old, old.parent.name))
+        print(_shown(target) + (f"; yours is kept in {_shown(kept)}" if kept else ""))
 
 
 def retrain(options):
@@ -170,6 +194,7 @@ def stubs(options):
 
 COMMANDS = {  # name: (function, what it takes, what it does)
     "run": (run, "lessons", "run every lesson, or these, and draw their figures; the word itself may be left out"),
+    "book": (write_book, "", "write lessons/book.html, the whole course in one file for any browser"),
     "list": (list_, "lessons", "what there is"),
     "render": (render, "lessons", "run, and write the pages (lessons/08_…/README.md)"),
     "notebook": (notebook, "lessons", "write lessons/08_…/lesson.ipynb"),
@@ -225,6 +250,11 @@ def _parser():
             p.add_argument("name", nargs="?", metavar="FUNCTION", help="one of its functions")
         if name in ("run", "render"):
             p.add_argument("--retrain", action="store_true", help="rebuild the bases first")
+        if name == "run":
+            p.add_argument("--update", action="store_true", help="draw in figures/, what the pages show, and not in "
+                           "figures/drawn/")
+        if name == "book":
+            p.add_argument("--open", action="store_true", help="and open it")
         if name in ("check", "hint", "next", "watch", "grade"):
             p.add_argument("--timeout", type=_positive(float), default=20 if name == "grade" else 10, metavar="SECONDS",
                            help="the time that one call of a function may take (default %(default)s)")
@@ -259,7 +289,7 @@ def main(arguments=None):
     """The command; returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
-    if not words or words[0].isdigit() or words[0] == "--retrain":
+    if not words or words[0].isdigit() or words[0] in ("--retrain", "--update"):
         words.insert(0, "run")
     if words[0] not in COMMANDS and not words[0].startswith("-"):
         parser.error(f"unknown command {words[0]!r}; there are {', '.join(COMMANDS)}")

@@ -15,7 +15,7 @@
 # $d k$ numbers. LoRA leaves $W_0$ as it is and trains two thin matrices whose product has the same shape:
 #
 # $$
-# \Delta W = B A, \qquad B: d \times r, \quad A: r \times k .
+# \Delta W = B A, \qquad B: d \times r, \qquad A: r \times k .
 # $$
 #
 # $B$ has $d r$ numbers and $A$ has $r k$, together $r (d + k)$. For a square weight that is $2 d r$ instead of $d^2$.

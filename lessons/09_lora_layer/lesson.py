@@ -16,7 +16,7 @@
 # section 4.1) freezes $W_0$ and adds a second path beside it, of two thin matrices:
 #
 # $$
-# h = W_0 x + \frac{\alpha}{r} B A x, \qquad W_0: d \times k, \quad A: r \times k, \quad B: d \times r
+# h = W_0 x + \frac{\alpha}{r} B A x, \qquad W_0: d \times k, \qquad A: r \times k, \qquad B: d \times r
 # $$
 #
 # $x$ has $k$ numbers and $h$ has $d$. The rank $r$ is chosen, far below $d$ and $k$, and so is the number $\alpha$; what they do is

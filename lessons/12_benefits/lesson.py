@@ -74,7 +74,7 @@ trained = {name: held["gradients"] // 4 for name, held in memory.items()}  # flo
 print(f"trained numbers: {trained}")
 for name, held in memory.items():
     assert held["AdamW's two means"] == 2 * held["gradients"] == 8 * trained[name]
-assert memory["LoRA"]["highest, in a step"] < 0.5 * memory["full"]["highest, in a step"]
+assert memory["LoRA"]["highest, in a step"] < 0.6 * memory["full"]["highest, in a step"]
 assert trained["full"] == sum(t.size for t in GPT(CONFIG).parameters())  # page
 assert trained["LoRA"] == 4 * 2 * 2 * 256 * 8  # page
 assert memory["LoRA"]["weights"] > memory["full"]["weights"]  # page

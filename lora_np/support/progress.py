@@ -1,4 +1,4 @@
-"""How far a training has come, on stderr; and Ctrl-C that waits for the end of a step."""
+"""How far a training has come, on stderr or in one line of a notebook; and Ctrl-C that waits for the end of a step."""
 
 import signal
 import sys
@@ -11,12 +11,14 @@ from .memory import peak_memory
 
 
 class Progress:
-    """How far fit has come, on stderr."""
+    """How far fit has come: a live line on a terminal, one line a cell in Jupyter, plain lines elsewhere on stderr."""
+
+    cell = None  # (number of the Jupyter cell that runs, its line), shared by all that is trained in the cell
 
     def __init__(self, label, steps, quiet, start=0, stream=None):
         self.label, self.steps, self.quiet, self.start = label, steps, quiet, start
         self.stream = stream or sys.stderr
-        self.on_terminal = self.stream.isatty()
+        self.on_terminal, self.jupyter = self.stream.isatty(), _jupyter()
         self.begin = self.last = time.perf_counter()
         self.open = False
 
@@ -36,25 +38,45 @@ class Progress:
     def live(self, step, history):
         """Rewrite the line, ten times a second at most."""
         now = time.perf_counter()
-        if self.quiet or not self.on_terminal or now - self.last < 0.1:
+        if self.quiet or now - self.last < 0.1 or not (self.on_terminal or self.jupyter):
             return
-        self.last, self.open = now, True
+        self.last = now
+        if self.jupyter:
+            self.rewrite(self.text(step, history))
+            return
+        self.open = True
         print("\r\x1b[K" + self.text(step, history), end="", file=self.stream, flush=True)
 
     def milestone(self, step, history):
-        """A plain line where there is no terminal to rewrite one on."""
+        """A plain line where there is none to rewrite."""
         if not self.quiet and not self.on_terminal:
-            print(self.text(step, history), file=self.stream, flush=True)
+            (self.rewrite if self.jupyter else self.say)(self.text(step, history))
+
+    def rewrite(self, text):
+        """Change the line of the Jupyter cell that runs, or begin it."""
+        from IPython.display import display, update_display
+        number, line = Progress.cell or (None, None)
+        if number == self.jupyter.execution_count:
+            update_display({"text/plain": text}, raw=True, display_id=line)
+        else:
+            line = display({"text/plain": text}, raw=True, display_id=True).display_id
+            Progress.cell = self.jupyter.execution_count, line
 
     def say(self, text):
         self.end()
-        print(text, file=self.stream, flush=True)
+        print(text, file=sys.stdout if self.jupyter else self.stream, flush=True)
 
     def end(self):
         """Leave the live line."""
         if self.open:
             print(file=self.stream, flush=True)
             self.open = False
+
+
+def _jupyter():
+    """The shell of the Jupyter kernel that this runs in, or None."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell if hasattr(shell, "kernel") else None
 
 
 @contextmanager

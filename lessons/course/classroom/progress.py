@@ -45,14 +45,20 @@ def _solution(exercise, task):
 
 def reset(exercise):
     """Put the stub in the place of a student's file. Returns the path of its backup; None if there was none to make."""
-    stub, backup = tasks.stubs()[exercise.name], None
+    stub, kept = tasks.stubs()[exercise.name], None
     if exercise.file.exists() and exercise.file.read_bytes() != stub.encode():
-        (FOLDER / "backups").mkdir(parents=True, exist_ok=True)
-        stamp, n = time.strftime("%Y%m%d-%H%M%S"), 0
-        backup = FOLDER / "backups" / f"{exercise.name}.{stamp}.py"
-        while backup.exists():
-            n += 1
-            backup = backup.with_name(f"{exercise.name}.{stamp}-{n}.py")
-        backup.write_bytes(exercise.file.read_bytes())
+        kept = backup(exercise.file, exercise.name)
     exercise.file.write_text(stub, encoding="utf-8")
-    return backup
+    return kept
+
+
+def backup(file, name):
+    """Keep a copy of a file, under a name and the time. Returns its path."""
+    (FOLDER / "backups").mkdir(parents=True, exist_ok=True)
+    stamp, n = time.strftime("%Y%m%d-%H%M%S"), 0
+    copy = FOLDER / "backups" / f"{name}.{stamp}{file.suffix}"
+    while copy.exists():
+        n += 1
+        copy = copy.with_name(f"{name}.{stamp}-{n}{file.suffix}")
+    copy.write_bytes(file.read_bytes())
+    return copy

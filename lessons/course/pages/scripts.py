@@ -148,12 +148,32 @@ def render(path):
     return "\n\n".join([*filter(None, blocks), links(path)]) + "\n"
 
 
+def relink():
+    """Bring the links at the top and the foot of every page up to date: a lesson may have come or gone."""
+    for path in lessons().values():
+        page = path.with_name("README.md")
+        if page.exists():
+            old = page.read_text(encoding="utf-8")
+            new = re.sub(r"^.*\[The course\]\(\.\./README\.md\).*$", lambda _, path=path: links(path), old, flags=re.M)
+            if new != old:
+                page.write_text(new, encoding="utf-8")
+
+
 def drift(path):
-    """The first piece of a lesson's source that its page does not hold in order, or None."""
+    """The first piece of a lesson's page that is not there as its source has it, in order; or None."""
+    return _missing(path, [links(path), *map(page_blocks, parse(path)), links(path)])
+
+
+def changed(path):
+    """Whether a reader has changed a lesson since its page was made."""
+    return _missing(path, map(page_blocks, parse(path))) is not None
+
+
+def _missing(path, blocks):
     page = path.with_name("README.md")
     text = page.read_text(encoding="utf-8") if page.exists() else ""
     at = 0
-    for block in [links(path), *filter(None, map(page_blocks, parse(path))), links(path)]:
+    for block in filter(None, blocks):
         found = text.find("\n\n" + block + "\n", at)
         if found < 0:
             return block
