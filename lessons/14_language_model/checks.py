@@ -1,5 +1,7 @@
 """Checks of exercise 14. The right answers come from the library's RMSNorm and from plain loops."""
 
+from types import SimpleNamespace as Namespace
+
 import numpy as np
 
 from lessons.course.checking.tasks import Check, Misconception, Task
@@ -22,14 +24,11 @@ def unpack_q4_1(scale, shift, codes):
                      for q in [byte % 16 for byte in block] + [byte // 16 for byte in block]])
 
 
-def rms_norm(x, weight, eps):
-    return ops.rms_norm(Tensor(x), Tensor(weight), eps).numpy()
-
-
-def rms_norm_backward(x, weight, eps, g):
+def rms_norm(x, weight, eps, g):
     x, weight = Tensor(x, requires_grad=True), Tensor(weight, requires_grad=True)
-    ops.rms_norm(x, weight, eps).backward(g)
-    return x.grad, weight.grad
+    y = ops.rms_norm(x, weight, eps)
+    y.backward(g)
+    return y.numpy(), x.grad, weight.grad
 
 
 def texts(prompt, completion, length, end_inside=False):
@@ -83,36 +82,38 @@ def wrong_weights(q=lambda low, high: np.concatenate([low, high], 1), w=lambda d
     return wrong
 
 
-def rows(n, d, eps, upstream=False, tiny=False):
-    """x, weight, eps, and g if asked for. tiny: x so small that eps decides."""
+def rows(n, d, tiny=False):
+    """x, weight, eps and g. tiny: x is so small that eps decides."""
     def draw(rng):
-        x, weight = rng.normal(0.5, 1, (n, d)) * (1e-3 if tiny else 1), rng.uniform(0.5, 2, d)
-        return (x, weight, eps) + ((rng.normal(size=(n, d)),) if upstream else ())
+        x = rng.normal(0.5, 1, (n, d)) * (1e-3 if tiny else 1)
+        return x, rng.uniform(0.5, 2, d), 1e-5, rng.normal(size=(n, d))
     return draw
-
-
-def example_of_rms(*g):
-    return lambda: (np.array([[1.0, 7.0]]), np.array([1.0, 10.0]), 0.0, *g)
-
-
-def scaled(divisor=lambda x, eps: np.sqrt((x ** 2).mean(1, keepdims=True) + eps), y=lambda xhat, weight: xhat * weight):
-    """rms_norm with another divisor, or another use of the weight."""
-    return lambda x, weight, eps: y(x / divisor(x, eps), weight)
 
 
 def root(x, eps):
     return np.sqrt((x ** 2).mean(1, keepdims=True) + eps)
 
 
-def back(dx=None, dweight=None):
-    """rms_norm_backward with another formula for one of the two, of (xhat, dxhat, rms, x, g)."""
+def along(q):
+    """How much g, times the weight, points along xhat: what the row's size takes up of it."""
+    return (q.dxhat * q.xhat).mean(1, keepdims=True)
+
+
+def wrong_norm(rms=root, y=lambda q: q.xhat * q.weight, dx=lambda q: (q.dxhat - q.xhat * along(q)) / q.rms,
+               dweight=lambda q: (q.g * q.xhat).sum(0), dxhat=lambda g, weight: g * weight):
+    """rms_norm with another rms, which is then used forward and backward, or another formula for one of the results."""
     def wrong(x, weight, eps, g):
-        rms = root(x, eps)
-        xhat, dxhat = x / rms, g * weight
-        right = (dxhat - xhat * (dxhat * xhat).mean(1, keepdims=True)) / rms, (g * xhat).sum(0)
-        return tuple(own(xhat, dxhat, rms, x, g) if own else known
-                     for own, known in zip((dx, dweight), right, strict=True))
+        size = rms(x, eps)
+        q = Namespace(x=x, weight=weight, g=g, rms=size, xhat=x / size, dxhat=dxhat(g, weight))
+        return y(q), dx(q), dweight(q)
     return wrong
+
+
+def layer_norm(x, weight, eps, g):
+    x, weight = Tensor(x, requires_grad=True), Tensor(weight, requires_grad=True)
+    y = ops.layer_norm(x, weight, np.zeros(weight.shape), eps)
+    y.backward(g)
+    return y.numpy(), x.grad, weight.grad
 
 
 TASKS = (
@@ -220,106 +221,85 @@ TASKS = (
                 "unpack two blocks whose bytes are equal and whose scales differ."),
         )),
     Task(
-        rms_norm, "y",
-        checks=(Check("4 rows of 6, eps = 1e-5", rows(4, 6, 1e-5), example=example_of_rms()),
-                Check("rows so small that eps decides", rows(3, 5, 1e-5, tiny=True))),
-        hints=("What does a row have in common with itself times 100, once it is divided by its own size?",
-               "rms = sqrt(mean(x^2) + eps), a number for each row (n, 1); y = x / rms * weight.",
-               "rms = np.sqrt((x ** 2).mean(axis=____, keepdims=____) + ____)"),
-        misconceptions=(
-            Misconception(
-                "mean-taken-off", lambda x, weight, eps: scaled()(x - x.mean(1, keepdims=True), weight, eps),
-                "That is LayerNorm. RMSNorm takes no mean off; it only divides by the size.",
-                "norm a row of equal numbers: LayerNorm gives zeros, RMSNorm ones."),
-            Misconception(
-                "divided-by-the-length", scaled(lambda x, eps: np.sqrt((x ** 2).sum(1, keepdims=True) + eps)),
-                "It is the root of the mean square, not of the sum: a row of ones stays a row of ones.",
-                "norm a row of ones, with weight 1."),
-            Misconception(
-                "root-left-out", scaled(lambda x, eps: (x ** 2).mean(1, keepdims=True) + eps),
-                "Divide by the root of the mean square: then 100 x gives the same as x.",
-                "norm x and 100 x."),
-            Misconception(
-                "eps-outside-the-root", scaled(lambda x, eps: np.sqrt((x ** 2).mean(1, keepdims=True)) + eps),
-                "eps is added to the mean square, inside of the root.",
-                "take x = 0.001 and eps = 1e-5: the two ways differ by far."),
-            Misconception(
-                "eps-left-out", scaled(lambda x, eps: root(x, 0)),
-                "Without eps a row of zeros divides by zero.",
-                "norm a row of zeros."),
-            Misconception(
-                "size-of-a-column", scaled(lambda x, eps: np.sqrt((x ** 2).mean(0) + eps)),
-                "Each row is a token and has a size of its own: the mean goes along the row.",
-                "norm one row alone and among others: the result must be the same."),
-            Misconception(
-                "size-of-all", scaled(lambda x, eps: np.sqrt((x ** 2).mean() + eps)),
-                "Each row is a token and has a size of its own: the mean goes along the row.",
-                "norm one row alone and among others: the result must be the same."),
-            Misconception(
-                "weight-left-out", scaled(y=lambda xhat, weight: xhat),
-                "The weight gives each column a size again, and is trained.",
-                "double the weight: the result doubles."),
-            Misconception(
-                "weight-added-to-1", scaled(y=lambda xhat, weight: xhat * (1 + weight)),
-                "Gemma stores weight - 1; Llama stores the weight itself.",
-                "set the weight to zero: the result is zero."),
-        )),
-    Task(
-        rms_norm_backward, ("dx", "dweight"),
-        checks=(Check("4 rows of 6, uneven upstream gradients", rows(4, 6, 1e-5, True),
-                      example=example_of_rms(np.array([[5.0, 0.0]]))),
-                Check("one row", rows(1, 5, 1e-5, True)),
-                Check("rows so small that eps decides", rows(3, 5, 1e-5, True, tiny=True))),
+        rms_norm, ("y", "dx", "dweight"),
+        checks=(Check("4 rows of 6, uneven upstream gradients", rows(4, 6),
+                      example=lambda: (np.array([[1.0, 7.0]]), np.array([1.0, 10.0]), 0.0, np.array([[5.0, 0.0]]))),
+                Check("one row", rows(1, 5)),
+                Check("rows so small that eps decides", rows(3, 5, tiny=True))),
         hints=("One x moves its own y, and by moving the row's size all of the others. In which direction does growing "
                "x push them?",
                "xhat = x / rms, dxhat = g * weight; dx = (dxhat - xhat mean(dxhat * xhat)) / rms with the mean along "
                "the row; dweight = sum over the rows of g * xhat.",
-               "return (dxhat - xhat * (____ * xhat).mean(axis=____, keepdims=True)) / rms, (g * ____).sum(axis=____)"),
+               "rms = np.sqrt((x ** 2).mean(axis=____, keepdims=True) + ____); "
+               "dx = (dxhat - xhat * (____ * xhat).mean(axis=____, keepdims=True)) / ____"),
         misconceptions=(
             Misconception(
-                "size-taken-for-a-constant", back(dx=lambda xhat, dxhat, rms, x, g: dxhat / rms),
-                "rms is made of x, too: a larger x makes the whole row smaller, and that is the second term.",
-                "with g = x and weight 1 the result should be nearly 0: y does not change when x grows as a whole."),
+                "mean-taken-off", layer_norm,
+                "That is LayerNorm. RMSNorm takes no mean off; it only divides by the size.",
+                "norm a row of equal numbers: LayerNorm gives zeros, RMSNorm ones."),
             Misconception(
-                "second-term-added", back(dx=lambda xhat, dxhat, rms, x, g: (
-                    dxhat + xhat * (dxhat * xhat).mean(1, keepdims=True)) / rms),
-                "A larger x makes the row smaller: the second term is taken off.",
-                "with g = x and weight 1 the result should be nearly 0."),
+                "divided-by-the-length", wrong_norm(
+                    rms=lambda x, eps: np.sqrt((x ** 2).sum(1, keepdims=True) + eps),
+                    dx=lambda q: (q.dxhat - q.xhat * (q.dxhat * q.xhat).sum(1, keepdims=True)) / q.rms),
+                "It is the root of the mean square, not of the sum: a row of ones stays a row of ones.",
+                "norm a row of ones, with weight 1."),
             Misconception(
-                "summed-for-mean", back(dx=lambda xhat, dxhat, rms, x, g: (
-                    dxhat - xhat * (dxhat * xhat).sum(1, keepdims=True)) / rms),
-                "rms holds a mean over the d entries of a row, and so does its derivative.",
-                "with g = x and weight 1 the result should be nearly 0."),
+                "eps-outside-the-root", wrong_norm(rms=lambda x, eps: root(x, 0) + eps),
+                "eps is added to the mean square, inside of the root.",
+                "take x = 0.001 and eps = 1e-5: the two ways differ by far."),
             Misconception(
-                "mean-over-all-rows", back(dx=lambda xhat, dxhat, rms, x, g: (
-                    dxhat - xhat * (dxhat * xhat).mean()) / rms),
-                "A row's size is its own, so the mean goes along the row.",
-                "give g zeros in all rows but one: dx of the others must be 0."),
+                "eps-left-out", wrong_norm(rms=lambda x, eps: root(x, 0)),
+                "Without eps a row of zeros divides by zero.",
+                "norm a row of zeros."),
             Misconception(
-                "not-divided-by-the-size", back(dx=lambda xhat, dxhat, rms, x, g: (
-                    dxhat - xhat * (dxhat * xhat).mean(1, keepdims=True))),
-                "xhat = x / rms, so what comes back to x is divided by rms.",
-                "scale x by 100: dx must become 100 times smaller."),
+                "size-of-all-rows", wrong_norm(rms=lambda x, eps: np.sqrt((x ** 2).mean() + eps)),
+                "Each row is a token and has a size of its own: the mean goes along the row.",
+                "norm one row alone and among others: the result must be the same."),
             Misconception(
-                "weight-left-out-going-back", back(dx=lambda xhat, dxhat, rms, x, g: (
-                    g - xhat * (g * xhat).mean(1, keepdims=True)) / rms),
+                "norm-weight-left-out", wrong_norm(y=lambda q: q.xhat, dxhat=lambda g, weight: g),
+                "The weight gives each column a size again: y is xhat * weight, and dxhat is g * weight.",
+                "double the weight: y and dx must double."),
+            Misconception(
+                "norm-weight-added-to-1", wrong_norm(y=lambda q: q.xhat * (1 + q.weight),
+                                                     dxhat=lambda g, weight: g * (1 + weight)),
+                "Gemma keeps weight - 1 in its files; Llama keeps the weight itself.",
+                "set the weight to zero: y is zero."),
+            Misconception(
+                "norm-weight-forgotten-going-back", wrong_norm(dxhat=lambda g, weight: g),
                 "y = xhat * weight, so what comes back to xhat is g * weight.",
                 "double the weight: dx must double."),
             Misconception(
-                "mean-of-the-gradient-taken-off", back(dx=lambda xhat, dxhat, rms, x, g: (
-                    dxhat - dxhat.mean(1, keepdims=True) - xhat * (dxhat * xhat).mean(1, keepdims=True)) / rms),
-                "That is LayerNorm's backward pass; RMSNorm has taken no mean off, so none comes back.",
-                "add up the entries of a row of dx: LayerNorm's are 0, yours need not be."),
+                "size-taken-for-a-constant", wrong_norm(dx=lambda q: q.dxhat / q.rms),
+                "rms is made of x, too: a larger x makes the whole row smaller, and that is the second term.",
+                "with g = x and weight 1, dx should be nearly 0: y stays where it is when x grows as a whole."),
             Misconception(
-                "dweight-of-x", back(dweight=lambda xhat, dxhat, rms, x, g: (g * x).sum(0)),
+                "second-term-added", wrong_norm(dx=lambda q: (q.dxhat + q.xhat * along(q)) / q.rms),
+                "A larger x makes the row smaller: the second term is taken off.",
+                "with g = x and weight 1, dx should be nearly 0."),
+            Misconception(
+                "summed-for-mean", wrong_norm(dx=lambda q: (
+                    q.dxhat - q.xhat * (q.dxhat * q.xhat).sum(1, keepdims=True)) / q.rms),
+                "rms holds a mean over the d entries of a row, and so does its derivative.",
+                "with g = x and weight 1, dx should be nearly 0."),
+            Misconception(
+                "not-divided-by-the-size", wrong_norm(dx=lambda q: q.dxhat - q.xhat * along(q)),
+                "xhat = x / rms, so what comes back to x is divided by rms.",
+                "scale x by 100: dx must become 100 times smaller."),
+            Misconception(
+                "mean-of-the-gradient-taken-off", wrong_norm(dx=lambda q: (
+                    q.dxhat - q.dxhat.mean(1, keepdims=True) - q.xhat * along(q)) / q.rms),
+                "That is LayerNorm's backward pass; RMSNorm has taken no mean off, so none comes back.",
+                "add up the entries of a row of dx: LayerNorm's are 0, these need not be."),
+            Misconception(
+                "dweight-of-x", wrong_norm(dweight=lambda q: (q.g * q.x).sum(0)),
                 "The weight multiplies xhat, so dweight holds xhat and not x.",
                 "scale x by 100: y, and with it dweight, stays nearly the same."),
             Misconception(
-                "dweight-not-summed", back(dweight=lambda xhat, dxhat, rms, x, g: g * xhat),
+                "dweight-not-summed", wrong_norm(dweight=lambda q: q.g * q.xhat),
                 "One weight serves all rows, so its gradient is the sum over them.",
                 "print the shape of dweight beside that of weight."),
             Misconception(
-                "dweight-averaged", back(dweight=lambda xhat, dxhat, rms, x, g: (g * xhat).mean(0)),
+                "dweight-averaged", wrong_norm(dweight=lambda q: (q.g * q.xhat).mean(0)),
                 "Every row adds to dweight; a mean, if there is one, is in g already.",
                 "give the same row twice: dweight should be twice that of one row."),
         )),

@@ -39,26 +39,18 @@ def unpack_q4_1(scale, shift, codes):
     # </solution>
 
 
-def rms_norm(x, weight, eps):
-    """RMSNorm of each row: x / sqrt(mean(x^2) + eps) * weight. x: (n, d). weight: (d,). Returns (n, d).
+def rms_norm(x, weight, eps, g):
+    """(y, dx, dweight): RMSNorm of each row of x, and its gradients for an upstream gradient g = dL/dy.
 
-    Example: with x = [[1, 7]], weight = [1, 10] and eps = 0 the mean square is 25, and the result [[0.2, 14]].
-    """
-    # <solution>
-    return x / np.sqrt((x ** 2).mean(axis=1, keepdims=True) + eps) * weight
-    # </solution>
+    y = x / rms * weight with rms = sqrt(mean(x^2) + eps), a number for each row. x, g, y, dx: (n, d). weight, dweight:
+    (d,). Every x of a row has a part in the row's rms, so every dx depends on all of the row's g.
 
-
-def rms_norm_backward(x, weight, eps, g):
-    """(dx, dweight) for an upstream gradient g = dL/dy of shape (n, d), where y is rms_norm(x, weight, eps).
-
-    Every x of a row has a part in that row's root mean square, so every dx of it depends on all of g in the row.
-
-    Example: with the numbers above and g = [[5, 0]], dx = [[0.98, -0.14]] and dweight = [1, 0].
+    Example: with x = [[1, 7]], weight = [1, 10], eps = 0 and g = [[5, 0]], rms is 5, y = [[0.2, 14]],
+    dx = [[0.98, -0.14]] and dweight = [1, 0].
     """
     # <solution>
     rms = np.sqrt((x ** 2).mean(axis=1, keepdims=True) + eps)  # (n, 1)
     xhat, dxhat = x / rms, g * weight
     dx = (dxhat - xhat * (dxhat * xhat).mean(axis=1, keepdims=True)) / rms
-    return dx, (g * xhat).sum(axis=0)
+    return xhat * weight, dx, (g * xhat).sum(axis=0)
     # </solution>
