@@ -53,9 +53,9 @@ HARD = (
     Kind("first group", ("Which {group} has the {highest} {average} {number}?",
                          "Name the {group} whose {table} have the {highest} {average} {number}."),
          "SELECT {group} FROM {table} GROUP BY {group} ORDER BY {average_sql}({number}) {highest_sql} LIMIT 1"),
-    Kind("some groups", ("For which {group} is the {average} {number} {above} {n}?",
-                         "Name each {group} whose {table} have {average} {number} {above} {n}."),
-         "SELECT {group} FROM {table} GROUP BY {group} HAVING {average_sql}({number}) {above_sql} {n}"),
+    Kind("some groups", ("For which {group} is the average {number} {above} {n}?",
+                         "Name each {group} whose {table} have an average {number} {above} {n}."),
+         "SELECT {group} FROM {table} GROUP BY {group} HAVING AVG({number}) {above_sql} {n}"),
     Kind("more than one", ("Which {table} have a {number} {above} that of {row}?",
                            "Name the {table} whose {number} is {above} the {number} of {row}."),
          "SELECT {key} FROM {table} WHERE {number} {above_sql} (SELECT {number} FROM {table} WHERE {key} = '{row}')"),
@@ -63,10 +63,10 @@ HARD = (
                            "Tell me the {detail} of {row}'s {group}."),
          "SELECT {smaller}.{detail} FROM {table} JOIN {smaller} ON {table}.{group} = {smaller}.name "
          "WHERE {table}.{key} = '{row}'"),
-    Kind("join, some rows", ("Which {table} are of a {group} whose {detail} is {above} {n}?",
-                             "Name the {table} for whose {group} the {detail} is {above} {n}."),
+    Kind("join, some rows", ("Which {table} are of a {group} whose {detail} is {above} {k}?",
+                             "Name the {table} for whose {group} the {detail} is {above} {k}."),
          "SELECT {table}.{key} FROM {table} JOIN {smaller} ON {table}.{group} = {smaller}.name "
-         "WHERE {smaller}.{detail} {above_sql} {n}"),
+         "WHERE {smaller}.{detail} {above_sql} {k}"),
 )
 LEVELS = {"easy": EASY, "hard": HARD}
 CHOICES = {  # word in a question: word in a query
@@ -93,10 +93,10 @@ class Question:
 def questions(level, n, seed, tables=SEEN, without=()):
     """n different questions: in turn of each kind, and about each table. The same for the same seed, on every Python.
 
-    without: questions that are not to be among them.
+    without: prompts that are not to be among them. Each query gives rows, however its tables are filled.
     """
     rng, kinds = random.Random(seed), LEVELS[level]
-    asked, found = {question.prompt for question in without}, []
+    asked, found = set(without), []
     while len(found) < n:
         kind, table = kinds[len(found) % len(kinds)], tables[len(found) // len(kinds) % len(tables)]
         question = draw(rng, kind, table, both=level == "hard")
@@ -111,10 +111,15 @@ def draw(rng, kind, table, both):
     def one_of(values):
         return values[int(rng.random() * len(values))]  # random() is the part of random that no Python changes
 
-    number, *others = sorted(table.numbers, key=lambda _: rng.random())
+    def number_in(column, name):
+        values = sorted(value for value, in run(table, FILLS[0], f"SELECT {column} FROM {name}"))
+        return one_of(values[len(values) // 4:-(len(values) // 4)])  # one that is there: > is not the same as >=
+
+    number, other, _ = sorted(table.numbers, key=lambda _: rng.random())
+    detail = one_of(table.details)
     words = {"table": table.name, "one": table.one, "key": table.key, "group": table.group, "smaller": table.smaller,
-             "number": number, "other": others[0], "detail": one_of(table.details), "row": one_of(table.rows),
-             "value": one_of(table.groups), "n": 20 + int(rng.random() * 60), "m": 20 + int(rng.random() * 60)}
+             "number": number, "other": other, "detail": detail, "row": one_of(table.rows), "value": one_of(table.groups),
+             "n": number_in(number, table.name), "m": number_in(other, table.name), "k": number_in(detail, table.smaller)}
     for name, choices in CHOICES.items():
         words[name] = one_of([*choices])
         words[f"{name}_sql"] = choices[words[name]]
