@@ -11,14 +11,14 @@ from .. import figures
 @figures.style()
 def sizes(trained, frozen):
     """How many numbers are trained and how many are frozen, as squares to scale."""
-    fig, ax = figures.new(f"{trained:,} numbers learn beside {frozen:,} that do not", height=4.4)
+    fig, ax = figures.new(f"{trained:,} numbers learn beside {frozen:,} that do not", width=8, height=4.4)
     side = sqrt(trained / frozen)
     ax.add_patch(Rectangle((0, 0), 1, 1, color=figures.FROZEN))
     ax.add_patch(Rectangle((1.06, 0), side, side, color=figures.TRAINABLE))
-    ax.text(0.5, 0.5, f"frozen:\n{frozen:,}", ha="center", va="center", color="#000000", fontsize=15)
+    ax.text(0.5, 0.5, f"frozen:\n{frozen:,}", ha="center", va="center", color="#000000")
     figures.label(ax, 1.06 + side, side / 2, f"A and B: {trained:,},\n{trained / (trained + frozen):.2%} of all",
                   figures.TRAINABLE)
-    ax.set(xlim=(-0.02, 2.1), ylim=(-0.02, 1.02), aspect="equal")
+    ax.set(xlim=(-0.02, 1.75), ylim=(-0.02, 1.02), aspect="equal")
     ax.axis("off")
     return figures.save(fig, "14_sizes", alt=f"Two squares whose areas are to scale: a large grey one for the {frozen:,} frozen "
                         f"numbers of the model, and beside it a small orange one, a seventeenth as wide, for the {trained:,} "
@@ -28,34 +28,33 @@ def sizes(trained, frozen):
 @figures.style()
 def loss(losses):
     """The loss of each step of the live training."""
-    half = next(step for step, value in enumerate(losses) if value < losses[0] / 10)
-    fig, ax = figures.new(f"After {half} steps the loss is below a tenth of what it was", height=4.6)
+    first, last = losses[0], mean(losses[-10:])
+    fig, ax = figures.new(f"In {len(losses)} steps the loss of the answers falls from {first:.1f} to {last:.2f}", height=4.6)
     ax.semilogy(range(len(losses)), losses, color=figures.TRAINABLE)
-    figures.label(ax, 0, losses[0], f"{losses[0]:.2f}", figures.TRAINABLE, dx=10)
-    last = mean(losses[-10:])
-    figures.label(ax, len(losses) - 1, losses[-1], f"{last:.3f},\nmean of\nthe last 10", figures.TRAINABLE)
-    ax.set(xlabel="training step, four questions each", ylabel="loss of the answers, nats a token", xlim=(0, len(losses) - 1))
+    figures.label(ax, 0, first, f"{first:.2f}", figures.TRAINABLE, dx=10)
+    figures.label(ax, len(losses) - 1, last, f"{last:.3f}, the\nmean of the\nlast ten", figures.TRAINABLE)
+    ax.set(xlabel="training step, four questions each", ylabel="loss, nats a token", xlim=(0, len(losses) - 1))
     figures.plain_powers(ax.yaxis)
     return figures.save(fig, "14_loss", alt="The loss of each training step, on a logarithmic axis. It starts at "
-                        f"{losses[0]:.1f} nats a token, is below a tenth of that after {half} steps, and is about "
-                        f"{last:.2g} in the end.")
+                        f"{first:.1f} nats a token, falls fast in the first ten steps, and goes up and down around "
+                        f"{last:.2g} in the last ten.")
 
 
 @figures.style()
 def answers(before, after, asked):
     """Right answers before and after training. before, after: {"seen", "unseen": how many of those asked}."""
     fig, ax = figures.new(f"From {sum(before.values())} to {sum(after.values())} right answers of {2 * asked}, on unseen tables "
-                          "too", height=4.2)
+                          "too", height=4.8)
     rows = [(kind, when, values[kind]) for kind in ("seen", "unseen") for when, values in (("before", before), ("after", after))]
     for i, (_, when, value) in enumerate(rows):
         color = figures.FROZEN if when == "before" else figures.TRAINABLE
         at = i + 0.5 * (i > 1)
         ax.barh(at, asked, color="#eeeeee", height=0.8)
         ax.barh(at, value, color=color, height=0.8)
-        figures.label(ax, value, at, f"{value} of {asked}", figures.INK, **({"dx": -8, "ha": "right"} if value > asked / 2 else {}))
-    ax.set_yticks([i + 0.5 * (i > 1) for i in range(4)], [f"tables {kind}, {when}" for kind, when, _ in rows])
+        figures.label(ax, value, at, f"{value} of {asked}", "#000000", **({"dx": -8, "ha": "right"} if value > asked / 2 else {}))
+    ax.set_yticks([i + 0.5 * (i > 1) for i in range(4)], [f"tables {'never ' * (kind == 'unseen')}seen,\n{when}" for kind, when, _ in rows])
     ax.invert_yaxis()
-    ax.set(xlim=(0, asked), xlabel="right answers")
+    ax.set(xlim=(0, asked), xlabel="right answers", xticks=range(0, asked + 1, 5))
     ax.grid(False)
     return figures.save(fig, "14_answers", alt=f"Bars of right answers to {asked} questions each. On tables that were trained on: "
                         f"{before['seen']} before and {after['seen']} after; on tables never trained on: {before['unseen']} "
