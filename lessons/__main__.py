@@ -33,7 +33,7 @@ class UsageError(Exception):
 
 
 def run(options, render=False):
-    """Run lessons one after the other. Returns 1 if one of them failed, else 0; one whose model is absent is skipped."""
+    """Run lessons one after the other, but one whose model is absent. Returns 1 if one of them failed, else 0."""
     memory.keep_freed_memory()
     if options.retrain:
         retrain(options)

@@ -124,7 +124,7 @@ draw.sizes(trained, everything - trained)
 
 # %%
 x, y = next(data.completions(pairs[:1], tokenizer, batch=1, context=128))
-for token, target in list(zip(x[0], y[0]))[-14:]:
+for token, target in zip(x[0, -14:], y[0, -14:], strict=True):
     print(f"{tokenizer.decode([token])!r:>14} -> {'(nothing)' if target == -100 else repr(tokenizer.decode([target]))}")
 assert y[0, -1] == tokenizer.eos_id and (y[0] != -100).sum() == len(tokenizer.encode(pairs[0][1])) + 1
 
@@ -166,7 +166,7 @@ draw.answers(right_before, right_after, 20)
 # What is still wrong tells something, too:
 
 # %%
-for question, text in zip(asked, after):
+for question, text in zip(asked, after, strict=True):
     if not right(question, text):
         print(f"{question.prompt.splitlines()[1]}\n  it said {text}\n  wanted   {question.query}")
 
@@ -298,4 +298,36 @@ for (level, layers, r, lr), runs in comparison.results().items():
     seen, unseen = ([run[where] for run in runs] for where in ("seen", "unseen"))
     print(f"{level}  {name:16} {runs[0]['trained']:>7,} trained, rate {lr:<6g}  of {runs[0]['asked']}: "
           f"seen {seen}, never seen {unseen}")
-    lines[level, name, lr] = list(zip(seen, unseen))
+    lines[level, name, lr] = list(zip(seen, unseen, strict=True))
+
+# %%
+draw.comparison({
+    "q, v at r = 1:\n57,600": lines["hard", "q, v, r = 1", 5e-3],
+    "q, v at r = 8:\n460,800": lines["hard", "q, v, r = 8", 5e-3],
+    "the same, at a\ntenth of the rate": lines["hard", "q, v, r = 8", 5e-4],
+    "q, v at r = 16:\n921,600": lines["hard", "q, v, r = 16", 5e-3],
+    "all seven at r = 3:\n915,840": lines["hard", "all seven, r = 3", 5e-3],
+}, comparison.ASKED["hard"])
+
+# %% [markdown]
+# ## Your own data
+#
+# The same without a line of Python, on a file of lines like those of [pairs.jsonl](pairs.jsonl):
+#
+# ```bash
+# python -m lora_np tune --model smollm2 --data lessons/14_language_model/pairs.jsonl --out adapter
+# python -m lora_np generate --model smollm2 --adapter adapter "$(printf 'Table ships: name, port, range\nQuestion: Which ship has the highest range?\nSQL:')"
+# ```
+#
+# ## Key points
+#
+# - A real language model is the transformer of these lessons, with more layers; LoRA on it is the same `add_lora` and `fit`.
+# - The loss is taken on the answer and its end alone: targets of -100 elsewhere, by place.
+# - 0.34% of the numbers turn a model that knows SQL into one that answers in SQL, on tables that it has not seen, too.
+# - Off, the adapter leaves the base bit for bit; on, it costs something elsewhere: English became a little worse.
+# - A central difference verifies a gradient of 134 million parameters as it does one of five numbers.
+
+# %% [markdown]
+# **Exercise.** In [ex14_language_model.py](ex14_language_model.py) you write three pieces of this lesson: the targets of a
+# completion, the unpacking of a block of 4 bits, and RMSNorm, forward and backward. `python -m lessons check 14` tries them
+# where the end's id stands inside of a prompt, too, and on rows so small that eps decides.

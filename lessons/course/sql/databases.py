@@ -5,7 +5,7 @@ import sqlite3
 from functools import cache
 
 FILLS = (0, 1, 2)  # an answer that is right by chance on one set of rows is wrong on another
-FUNCTIONS = {"abs", "avg", "coalesce", "count", "ifnull", "like", "lower", "max", "min", "round", "sum", "total", "upper"}
+FUNCTIONS = {"abs", "avg", "count", "like", "lower", "max", "min", "round", "sum", "total", "upper"}
 STEPS = 1_000_000  # of SQLite's machine: a query of ours takes some hundred
 
 
@@ -40,9 +40,10 @@ def database(table, fill):
     """A database in memory with the table and the smaller one. Numbers lie from 10 to 99, each once in its column."""
     rng = random.Random(f"{table.name} {fill}")
     numbers = [shuffled(rng, range(10, 100)) for _ in (*table.numbers, *table.details)]
-    groups = shuffled(rng, [group for i, group in enumerate(shuffled(rng, table.groups)) for _ in range((1, 2, 4, 5)[i])])
-    rows = zip(table.rows, groups, *numbers[:len(table.numbers)])
-    details = zip(table.groups, *numbers[len(table.numbers):])
+    sizes = zip((1, 2, 4, 5), shuffled(rng, table.groups), strict=True)  # so that no two groups are equally large
+    groups = shuffled(rng, [group for size, group in sizes for _ in range(size)])
+    rows = zip(table.rows, groups, *numbers[:len(table.numbers)], strict=False)  # a column has 90 numbers to give
+    details = zip(table.groups, *numbers[len(table.numbers):], strict=False)
     connection = sqlite3.connect(":memory:", check_same_thread=False)
     for name, texts, integers, content in ((table.name, (table.key, table.group), table.numbers, rows),
                                            (table.smaller, ("name",), table.details, details)):
@@ -56,9 +57,10 @@ def database(table, fill):
 
 
 def allowed(action, first, second, *_):
-    """Reading is: a model's answer is run as it stands, and shall change no table and open no file."""
+    """Reading is allowed: a model's answer is run as it stands, and must change no table and open no file."""
     reads = action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ)
-    return sqlite3.SQLITE_OK if reads or action == sqlite3.SQLITE_FUNCTION and second in FUNCTIONS else sqlite3.SQLITE_DENY
+    computes = action == sqlite3.SQLITE_FUNCTION and second in FUNCTIONS
+    return sqlite3.SQLITE_OK if reads or computes else sqlite3.SQLITE_DENY
 
 
 def shuffled(rng, items):

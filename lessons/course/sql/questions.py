@@ -118,8 +118,9 @@ def draw(rng, kind, table, both):
     number, other, _ = sorted(table.numbers, key=lambda _: rng.random())
     detail = one_of(table.details)
     words = {"table": table.name, "one": table.one, "key": table.key, "group": table.group, "smaller": table.smaller,
-             "number": number, "other": other, "detail": detail, "row": one_of(table.rows), "value": one_of(table.groups),
-             "n": number_in(number, table.name), "m": number_in(other, table.name), "k": number_in(detail, table.smaller)}
+             "number": number, "other": other, "detail": detail, "row": one_of(table.rows),
+             "value": one_of(table.groups), "n": number_in(number, table.name), "m": number_in(other, table.name),
+             "k": number_in(detail, table.smaller)}
     for name, choices in CHOICES.items():
         words[name] = one_of([*choices])
         words[f"{name}_sql"] = choices[words[name]]
