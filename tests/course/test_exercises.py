@@ -36,7 +36,7 @@ LESSONS = {  # the misconception that each lesson meets head-on
     "01": "gradient-overwritten", "02": "W-not-transposed", "03": "smallest-step-is-best",
     "04": "gradients-not-cleared", "05": "softmax-down-the-columns", "06": "frozen-blocks-the-gradient",
     "07": "rank-r-as-r-numbers", "08": "rank-of-the-matrix", "09": "both-factors-zero",
-    "10": "all-of-attention-trains", "11": "rank-changed-alpha-kept", "12": "unmerged-costs-nothing"}
+    "10": "all-of-attention-trains", "11": "rank-changed-alpha-kept", "12": "unmerged-costs-nothing", "14": "padding-masked-by-id"}
 
 ALTERNATIVES = {  # other right ways
     "01": """
@@ -135,6 +135,24 @@ def scaling(alpha, r, use_rslora=False):
     return alpha / np.sqrt(r) if use_rslora else alpha / r
 def matching_alpha(alpha, r, new_r, use_rslora=False):
     return alpha * np.sqrt(new_r / r) if use_rslora else alpha * new_r / r
+""",
+    "14": """
+import numpy as np
+def completion_targets(prompt, completion, end, length):
+    x, y = [end] * length, [-100] * length
+    n, m = len(prompt), len(completion)
+    x[:n], x[n:n + m] = prompt, completion
+    y[n - 1:n - 1 + m], y[n - 1 + m] = completion, end
+    return x, y
+def unpack_q4_1(scale, shift, codes):
+    w = np.empty((len(codes), 2, 16))
+    w[:, 0], w[:, 1] = codes % 16, codes // 16
+    return (w.reshape(-1, 32).T * scale + shift).T.reshape(-1)
+def rms_norm(x, weight, eps, g):
+    n, d = x.shape
+    s = (np.einsum("nd,nd->n", x, x) / d + eps) ** -0.5
+    J = np.einsum("n,ij->nij", s, np.eye(d)) - np.einsum("n,ni,nj->nij", s ** 3 / d, x, x)
+    return x * s[:, None] * weight, np.einsum("ni,nij->nj", g * weight, J), np.einsum("ni,ni,n->i", g, x, s)
 """}
 
 
@@ -199,7 +217,7 @@ def test_the_bank_covers_the_course():
     assert set().union(*MISTAKES.values()) <= set(ids) and len(MISTAKES) == 15
     for number, known in LESSONS.items():
         assert known in [m.id for t in EXERCISES[number].tasks for m in t.misconceptions]
-    assert list(EXERCISES) == [f"{n:02}" for n in range(1, 13)]
+    assert list(EXERCISES) == [f"{n:02}" for n in (*range(1, 13), 14)]
 
 
 @pytest.mark.parametrize(("exercise", "task"), TASKS, ids=[t.name for _, t in TASKS])
@@ -423,7 +441,7 @@ def test_reset_keeps_a_copy(desk, capsys):
 def test_check_and_next(desk, capsys):
     assert command.main(["check"]) == 2
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:17] for line in lines[:12]] == [f"{n}  not started  " for n in EXERCISES]
+    assert [line[:17] for line in lines[:len(EXERCISES)]] == [f"{n}  not started  " for n in EXERCISES]
     (desk / "ex01_chain_rule.py").write_text(with_function("01", ""), encoding="utf-8")
     assert command.main(["check", "01"]) == 0 and "done, 7 of 7" in capsys.readouterr().out
     assert command.main(["check", "02"]) == 2 and "will be checked" in capsys.readouterr().out
