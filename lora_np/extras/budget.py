@@ -116,12 +116,12 @@ def activations(config, targets, r, T, size):
 
     token = size * (
         2 * d  # the normalised input of either LayerNorm
-        + 4 * d + heads  # attention: q, k, v, its output, and the sum of the weights in each head
+        + 4 * d + heads * (T > BLOCK)  # attention: q, k, v, its output; in blocks, also the sum of the weights in a head
         + d * trained("q_proj", "k_proj", "v_proj") + d * trained("fc1")
         + hidden * trained("fc2")  # the inputs of what is trained; that of out_proj is attention's output
         + r * len(targets)  # A x, the input of B
     ) + hidden  # which hidden units were positive: a byte each
-    last = size * (d * (1 + full) + config.vocab_size)  # LayerNorm, softmax
+    last = size * 2 * d  # the last LayerNorm, and its gradient from the head and the loss, which are computed together
     return config.n_layers * (T * token + size * heads * attention_weights(T)) + T * last
 
 

@@ -10,6 +10,7 @@ The graph that backward walks has no edge to a frozen operand; the tape has, and
 
 import inspect
 import re
+import sys
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -48,7 +49,11 @@ class Formulas:
 
 def formula_lines(name):
     """[(symbol, expression)] of an operation, in order, from its docstring's lines such as "da = g * b"."""
-    return re.findall(r"^ *(\w+) = (.+)$", inspect.getdoc(operations[name]) or "", re.MULTILINE)
+    text = inspect.getdoc(operations[name])
+    if text is None and sys.flags.optimize > 1:
+        raise RuntimeError("trace: the formulas are read from docstrings, which python -OO leaves out; use python or "
+                           "python -O")
+    return re.findall(r"^ *(\w+) = (.+)$", text or "", re.MULTILINE)
 
 
 def formulas(name):

@@ -1,8 +1,11 @@
 """The tape in words and as a drawing, held against the engine's own backward."""
 
 import re
+import subprocess
+import sys
 from inspect import signature
 from itertools import pairwise
+from pathlib import Path
 
 import matplotlib.style
 import numpy as np
@@ -241,3 +244,11 @@ def test_letters_are_legible_on_a_page(loss):
 def test_too_many_boxes_to_read():
     with pytest.raises(ValueError, match=r"66 boxes are more than the 60.*one module at a time"):
         draw_graph(chain(65))
+
+
+def test_without_docstrings_trace_says_why_it_has_no_formulas():
+    code = ("from lora_np import Tensor; from lora_np.trace import trace; x = Tensor(2.0, requires_grad=True, name='x'); "
+            "print(trace(lambda: x * x))")
+    done = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True, check=False,
+                          cwd=Path(__file__).parents[2])
+    assert "read from docstrings, which python -OO leaves out" in done.stderr

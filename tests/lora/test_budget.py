@@ -49,6 +49,31 @@ def test_activations_are_what_the_engine_keeps(targets, dtype):
     assert measured == pytest.approx(estimate, rel=0.05)
 
 
+OPTIMIZERS = {"adamw": lambda p: optim.AdamW(p, 1e-3), "momentum": lambda p: optim.SGD(p, 1e-3, momentum=0.9),
+              "sgd": lambda p: optim.SGD(p, 1e-3)}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("targets", [EVERY, ()])
+def test_an_optimizer_holds_what_the_budget_says(name, targets):
+    model = GPT(small())
+    if targets:
+        lora.add_lora(model, LoraConfig(r=8, target_modules=targets))
+    parameters = model.trainable_parameters()
+    ids = np.random.default_rng(0).integers(0, 50, (2, 40))
+    next_token_loss(model, ids, ids).backward()
+    for p in parameters:  # a step gives each a new array: counted from before, and not as the optimizer's
+        p.data = p.data
+    gc.collect()
+    tracemalloc.start()
+    optimizer = OPTIMIZERS[name](parameters)
+    optimizer.step()
+    held = tracemalloc.get_traced_memory()[0] - sum(p.data.nbytes for p in parameters)
+    tracemalloc.stop()
+    expected = memory_budget(small(), targets, 8, optimizer=name).optimizer
+    assert held == pytest.approx(expected, rel=0.02, abs=30_000)
+
+
 def test_the_file_is_as_long_as_it_says(tmp_path):
     model = GPT(small())
     lora.add_lora(model, LoraConfig(r=4))
