@@ -19,11 +19,11 @@ def generate(model, ids, n, temperature=1.0, seed=0, stop=None, top_p=1.0):
     All rows of a batch are of one length, without padding. Ids from model.n_tokens on, where that is set, are never
     generated. Raises FloatingPointError where the logits are not finite.
     """
-    prompt, sampled = _start(model, ids, n, temperature, seed, stop, top_p)
+    prompt, sampled, alone = _start(model, ids, n, temperature, seed, stop, top_p)
     out = np.concatenate([prompt, np.zeros((len(prompt), n), np.intp)], axis=1)
     for at, new in enumerate(sampled, start=prompt.shape[1]):
         out[:, at:] = new[:, None]  # to the end: where every row has stopped, nothing more comes
-    return out if np.ndim(ids) == 2 else out[0]
+    return out[0] if alone else out
 
 
 def stream(model, ids, n, temperature=1.0, seed=0, stop=None, top_p=1.0):
@@ -31,17 +31,17 @@ def stream(model, ids, n, temperature=1.0, seed=0, stop=None, top_p=1.0):
 
     Ends after a stop, which is given out too, or with a batch after the stop of every row.
     """
-    _, sampled = _start(model, ids, n, temperature, seed, stop, top_p)
-    return sampled if np.ndim(ids) == 2 else (int(new[0]) for new in sampled)
+    _, sampled, alone = _start(model, ids, n, temperature, seed, stop, top_p)
+    return (int(new[0]) for new in sampled) if alone else sampled
 
 
 def _sampled(model, prompt, n, temperature, rng, stop, top_p):
     """Yield the next id of each row (B,), n times or until every row has stopped. prompt: (B, T)."""
     context = model.config.context
     seen, cache, stopped = prompt[:, -context:], [], np.zeros(len(prompt), bool)
-    fresh = seen  # what the cache has not seen
+    fresh, evaluation = seen, evaluating(model)  # fresh: what the cache has not seen
     for _ in range(n):
-        with evaluating(model), no_grad():
+        with evaluation, no_grad():  # ends before the yield: in between, the model and the caller are as they were
             if cache and cache[0].shape[1] == context:
                 cache, fresh = [], seen[:, -((context + 1) // 2):]
             logits = model.head(model.hidden(fresh, cache)[:, -1]).data  # (B, vocab_size)
@@ -61,7 +61,8 @@ def _choice(logits, temperature, rng, top_p):
     if not np.isfinite(scores.max(axis=-1)).all():
         raise FloatingPointError("generate: the model's logits are not finite; did its training diverge?")
     if temperature:  # the argmax with Gumbel noise added is a draw from the softmax
-        scores = (scores - scores.max(axis=-1, keepdims=True)) / temperature
+        with np.errstate(over="ignore"):  # a temperature near 0 leaves -inf to all but the largest
+            scores = (scores - scores.max(axis=-1, keepdims=True)) / temperature
         scores = _nucleus(scores, top_p) + rng.gumbel(size=scores.shape)
     return scores.argmax(axis=-1)
 
@@ -79,20 +80,20 @@ def _nucleus(scores, top_p):
 
 
 def _start(model, ids, n, temperature, seed, stop, top_p):
-    """(the prompt as (B, T), what _sampled yields), once all that was given has been looked at."""
+    """(the prompt as (B, T), what _sampled yields, whether ids were (T,)), once all that was given was looked at."""
     expect("generate", model, Decoder, "; a GPT or a Llama is one")
-    prompt = as_array("generate", ids)
-    if prompt.ndim not in (1, 2) or not prompt.size or prompt.dtype.kind not in "iu":
+    ids = as_array("generate", ids)
+    if ids.ndim not in (1, 2) or not ids.size or ids.dtype.kind not in "iu":
         raise ValueError("generate: expected integer ids of shape (T,) or (B, T) with T >= 1, "
-                         f"got {prompt.dtype} {prompt.shape}")
-    prompt = np.atleast_2d(prompt).astype(np.intp)
+                         f"got {ids.dtype} {ids.shape}")
+    prompt = np.atleast_2d(ids).astype(np.intp)
     model.refuse_left_padding("generate", prompt)
     check_int("generate", least=0, n=n, seed=seed)
     check_number("generate", temperature=temperature, top_p=top_p)
     if not 0 < top_p <= 1:
         raise ValueError(f"generate: top_p must be above 0 and at most 1, got {top_p}")
     stop = _stops(stop, model.config.vocab_size)
-    return prompt, _sampled(model, prompt, n, temperature, np.random.default_rng(seed), stop, top_p)
+    return prompt, _sampled(model, prompt, n, temperature, np.random.default_rng(seed), stop, top_p), ids.ndim == 1
 
 
 def _stops(stop, V):

@@ -1,6 +1,5 @@
 """Modules: layers that own their parameters. A parameter is any Tensor that a Module holds."""
 
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 import numpy as np
@@ -127,15 +126,19 @@ class Module:
             t.data = state[name]
 
 
-@contextmanager
-def evaluating(model):
+class evaluating:
     """Inside `with evaluating(model):` all its modules are in evaluation mode; then each is again as it was."""
-    before = [(module, module.training) for _, module in model.named_modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in before:
+
+    def __init__(self, model):
+        self.modules = [module for _, module in model.named_modules()]
+
+    def __enter__(self):
+        self.before = [module.training for module in self.modules]
+        for module in self.modules:
+            module.training = False
+
+    def __exit__(self, *error):
+        for module, mode in zip(self.modules, self.before, strict=True):
             module.training = mode
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lora_np import GPT, GPTConfig, Tensor, no_grad
+from lora_np import GPT, GPTConfig, Llama, LlamaConfig, Tensor, no_grad
 
 
 def numeric_gradients(function, arrays, upstream, step=1e-6):
@@ -47,6 +47,21 @@ def small_gpt(**changes):
     """A GPT of 714 parameters in float64 whose sizes all differ, so that no two axes can be confused."""
     sizes = {"vocab_size": 7, "context": 5, "d_model": 6, "n_heads": 2, "n_layers": 2, "d_ff": 9, "dtype": np.float64}
     return GPT(GPTConfig(**sizes | changes))
+
+
+def small_llama(**changes):
+    """A Llama in float64 with two query heads to a key/value head, whose sizes all differ."""
+    sizes = {"vocab_size": 7, "context": 5, "d_model": 10, "n_heads": 4, "n_kv_heads": 2, "n_layers": 2, "d_ff": 9,
+             "d_head": 6, "dtype": np.float64}
+    return Llama(LlamaConfig(**sizes | changes))
+
+
+def randomized(model, seed=9):
+    """The model, all its parameters random, so that none hides behind a zero or a one."""
+    rng = np.random.default_rng(seed)
+    for t in model.parameters():
+        t.data = rng.normal(size=t.shape)
+    return model
 
 
 def numbers(model):
