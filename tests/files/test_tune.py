@@ -10,6 +10,7 @@ import pytest
 from lora_np import Llama, LlamaConfig, generate, train, tune
 from lora_np import __main__ as command
 from lora_np.checkpoint import load_adapter, load_model, load_tokenizer, safetensors, save_model
+from tests.helpers import real
 
 TOKENIZER = Path(__file__).parents[1] / "reference" / "tokenizers" / "smollm"
 PAIRS = [{"prompt": f"{a} plus {b} is", "completion": f" {a + b}."} for a in range(6) for b in range(4)]
@@ -65,7 +66,7 @@ def test_it_learns_and_says_what_it_did(base, desk, capsys):
 @pytest.mark.parametrize("data", ["--data=pairs.jsonl", "--data=chats.jsonl", "--text=text.txt"])
 def test_what_is_gone_on_with_is_as_if_never_stopped(base, desk, capsys, monkeypatch, data):
     words = ("--context", 80, "--batch", 3)
-    whole, _ = tuned(capsys, base, "whole", *words, data=data)
+    tuned(capsys, base, "whole", *words, data=data)
     taken = []
 
     def loss(model, x, y, real=train.next_token_loss):
@@ -122,7 +123,8 @@ def test_few_rows_and_long_rows_are_told(base, desk, capsys):
     assert "3 rows to train on, 0 held out: there are too few" in tuned(capsys, base, "a", data="--data=few.jsonl")[1]
     long = {"prompt": "x " * 60, "completion": "y"}
     Path("long.jsonl").write_text(json.dumps(long) + "\n" + json.dumps(PAIRS[0]))
-    assert "; 1 left out, longer than 40 tokens" in tuned(capsys, base, "b", "--context", 40, data="--data=long.jsonl")[1]
+    _, err = tuned(capsys, base, "b", "--context", 40, data="--data=long.jsonl")
+    assert "; 1 left out, longer than 40 tokens" in err
 
 
 BAD = {
@@ -195,3 +197,17 @@ def test_a_loss_that_is_not_finite_keeps_the_last_whole_step(base, desk, capsys,
 def test_what_cannot_be_generated(base, desk, capsys, words, expected):
     status, out, err = run(capsys, "generate", "--model", base, *words)
     assert status == 2 and not out and expected in err and err.count("\n") == 1
+
+
+@real
+def test_a_real_language_model_learns_in_ten_steps(desk, capsys):
+    colours = ["red", "blue", "green", "black"]
+    rows = [{"prompt": f"The {a} box holds {b} balls. How many?\nAnswer:", "completion": f" {b}"}
+            for a in colours for b in range(2, 12)]
+    Path("boxes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    status, _, err = run(capsys, "tune", "--model", "smollm2", "--data", "boxes.jsonl", "--out", "a", "--steps", 10)
+    losses = [float(line.split("validation ")[1].split()[0]) for line in err.splitlines() if "validation" in line]
+    assert status == 0 and losses[-1] < 0.3 < losses[0]
+    _, text, _ = run(capsys, "generate", "--model", "smollm2", "--adapter", "a", "The old box holds 7 balls. How many?\n"
+                     "Answer:", "--n", 8)
+    assert text.strip() == "7"
