@@ -29,8 +29,9 @@ class Parser(argparse.ArgumentParser):
 
 def parser():
     p = Parser(prog="python -m lora_np.byhand", description="A LoRA layer worked with pencil and paper.")
-    p.add_argument("--seed", type=_whole(0), metavar="N", help="another sheet: number N")
-    p.add_argument("--rank", type=_whole(1), default=1, metavar="R", help="1 or 2; only 2 tells alpha from alpha/r")
+    p.add_argument("--seed", type=_int_at_least(0), metavar="N", help="another sheet: number N")
+    p.add_argument("--rank", type=_int_at_least(1), default=1, metavar="R",
+                   help="1 or 2; only 2 tells alpha from alpha/r")
     p.add_argument("--init", action="store_true", help="as LoRA starts, with B = 0")
     p.add_argument("--merge", action="store_true", help="also the merged weight W' = W0 + s B A")
     p.add_argument("--markdown", action="store_true", help="print Markdown, for a handout")
@@ -39,13 +40,13 @@ def parser():
     what.add_argument("--key", action="store_true", help="the values alone")
     what.add_argument("--answer", nargs="+", metavar="NAME=NUMBERS",
                       help='check answers: "dB=12,-18" "dx=8,-4"; a semicolon ends a row, 1/2 is a number')
-    what.add_argument("--class", type=_whole(1), dest="students", metavar="N",
+    what.add_argument("--class", type=_int_at_least(1), dest="students", metavar="N",
                       help="write N different worksheets and one key, with --out")
     p.add_argument("--out", type=Path, metavar="FOLDER", help="where --class writes")
     return p
 
 
-def _whole(least):
+def _int_at_least(least):
     def convert(text):
         if not re.fullmatch(r"\d{1,9}", text) or int(text) < least:
             raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
@@ -80,8 +81,8 @@ def parse_answer(text, right):
         raise ValueError(f"cannot read the numbers of {text!r}: expected them as in dB=12,-18 or dA=1,2;3,4") from None
     shape = np.shape(right[name])
     if value.size != np.size(right[name]):
-        whole = re.fullmatch(r"([+-]?\d+),(\d+)", bare) if np.size(right[name]) == 1 else None
-        advice = f"; a fraction is written {whole[1]}.{whole[2]} or as in 5/2" if whole else ""
+        comma = re.fullmatch(r"([+-]?\d+),(\d+)", bare) if np.size(right[name]) == 1 else None
+        advice = f"; a fraction is written {comma[1]}.{comma[2]} or as in 5/2" if comma else ""
         raise ValueError(f"{name} has {np.size(right[name])} number{'s' * (np.size(right[name]) != 1)}, "
                          f"got {value.size} in {text!r}{advice}")
     return name, value.reshape(shape) if len(rows) == 1 or len(shape) < 2 else value

@@ -126,12 +126,12 @@ def _diagnosis(name, value, answers, right, known):
         good = np.isclose(value, right[name], rtol=0, atol=1e-9).sum()
         return [f"right in {good} of {value.size} places; no known mistake gives this" if good else
                 "no known mistake gives this"]
-    whole = [m for m in fits if all(same(known[m][q], a) for q, a in answers.items())]
-    others = [m.name for m in fits if m not in whole]
-    fits = whole or fits
+    explain_all = [m for m in fits if all(same(known[m][q], a) for q, a in answers.items())]
+    others = [m.name for m in fits if m not in explain_all]
+    fits = explain_all or fits
     if len(fits) == 1:
         ruled_out = [f"({' and '.join(others)} would give this too, but not your other answers)"] if others else []
-        return [fits[0].name, fits[0].sentence, *(ruled_out if whole else [])]
+        return [fits[0].name, fits[0].sentence, *(ruled_out if explain_all else [])]
     apart = [q for q in right if q not in answers and not any(
         same(known[a][q], known[b][q]) for i, a in enumerate(fits) for b in fits[:i])]
     return [" or ".join(m.name for m in fits), "On this sheet they give the same numbers here"

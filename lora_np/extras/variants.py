@@ -1,4 +1,4 @@
-"""Four changes to LoRA that are in wide use, each as small as it is. (rsLoRA is LoraConfig(use_rslora=True).)
+"""Four changes to LoRA in wide use, each in as little code as it needs. (rsLoRA is LoraConfig(use_rslora=True).)
 
     LoRA+   B learns faster than A                        opt = LoraPlus(model, lr=1e-3)
     PiSSA   A and B start at W0's largest singular parts  add_lora(model, config, PissaLinear)

@@ -167,13 +167,13 @@ FAULTS = [
     ("checkpoint/atomic.py atomic_write", "Path(file.name).unlink(missing_ok=True)", "pass", "checkpoint"),
     ("checkpoint/safetensors.py read", "if start + end != len(raw)", "if False", "checkpoint"),
     ("checkpoint/safetensors.py read", "if begin != end", "if False", "checkpoint"),
-    ("checkpoint/models.py", "OPT_POSITION_OFFSET = 2", "OPT_POSITION_OFFSET = 0", "reference checkpoint"),
-    ("checkpoint/models.py load_model", "[OPT_POSITION_OFFSET:]", "[:-OPT_POSITION_OFFSET]", "checkpoint"),
+    ("checkpoint/families.py", "POSITION_OFFSET = 2", "POSITION_OFFSET = 0", "reference checkpoint"),
+    ("checkpoint/models.py load_model", "[POSITION_OFFSET:]", "[:-POSITION_OFFSET]", "checkpoint"),
     ("checkpoint/peft.py", "if given.get(option) != value", "if False", "checkpoint"),
-    ("checkpoint/peft.py", "if metadata.get(key, value) != value", "if False", "checkpoint"),
-    ("gradcheck.py _report", "rng.choice([-1.0, 1.0], y.shape) * rng.uniform(1.5, 2.5, y.shape)", "np.ones(y.shape)",
-     "gradcheck"),
-    ("gradcheck.py _compare", "excess[worst] <= 1", "True", "gradcheck"),
+    ("checkpoint/peft.py load_adapter", "if check_base", "if False", "checkpoint"),
+    ("support/slopes.py upstream_gradients", "rng.choice([-1.0, 1.0], y.shape) * rng.uniform(1.5, 2.5, y.shape)",
+     "np.ones(y.shape)", "gradcheck"),
+    ("gradcheck.py _compare", "wrong = np.any(off > 1)", "wrong = False", "gradcheck"),
 ]
 
 
