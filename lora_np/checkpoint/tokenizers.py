@@ -134,14 +134,11 @@ def _with_special_tokens(tables, settings, ends):
     ids = {**tables["vocab"], **added, **special}
     for i, token in settings.get("added_tokens_decoder", {}).items():
         text = text_of(token)
-        if text not in special and text not in added:
-            (special if token.get("special") else added)[text] = ids.setdefault(text, int(i))
+        (special if token.get("special") else added)[text] = ids.setdefault(text, int(i))
     named = {name: text_of(settings[name]) for name in NAMED if settings.get(name) is not None}
     more = [*settings.get("additional_special_tokens", ()), *settings.get("extra_special_tokens", ())]
-    for text in [*named.values(), *map(text_of, more)]:
-        if text in ids:
-            special[text] = ids[text]
-            added.pop(text, None)
+    special |= {text: ids[text] for text in [*named.values(), *map(text_of, more)] if text in ids}
+    tables["added"] = {text: i for text, i in added.items() if text not in special}
     bos, eos, pad = (ids.get(named.get(name)) for name in ("bos_token", "eos_token", "pad_token"))
     around = {"prefix": [bos] * (bos is not None and settings.get("add_bos_token", False)),
               "suffix": [eos] * (eos is not None and settings.get("add_eos_token", False))}
