@@ -4,6 +4,7 @@ import numpy as np
 
 from . import ops
 from .nn import Linear, Module
+from .quantized import QuantizedLinear
 from .support.checks import as_array, expect
 from .tensor import Tensor
 
@@ -32,12 +33,12 @@ class Decoder(Module):
 
     def head(self, h):
         """The logits of what hidden gives. h: (..., d) -> (..., vocab_size)"""
-        return ops.linear(h, self.embed_tokens.weight) if self.lm_head is None else self.lm_head(h)
+        return self.embed_tokens.logits(h) if self.lm_head is None else self.lm_head(h)
 
     def head_weight(self):
         """(vocab_size, d), where the logits are what hidden gives times this and nothing else; or None."""
         plain = type(self).forward is Decoder.forward and type(self).head is Decoder.head
-        if not plain or type(self.lm_head) not in (type(None), Linear):  # a LoraLinear does more
+        if not plain or type(self.lm_head) not in (type(None), Linear, QuantizedLinear):  # a LoraLinear does more
             return None
         return (self.lm_head or self.embed_tokens).weight
 

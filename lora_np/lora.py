@@ -180,8 +180,8 @@ def _check_targets(model, wanted, linear):
     tables = [path for path, m in modules.items() if isinstance(m, Embedding)]
     for target in wanted:
         if target not in linear and any(_ends(path, [target]) for path in [*tables, "lm_head" if tables else ""]):
-            raise ValueError(f"add_lora: target {target!r} is an embedding or a head tied to it, no Linear layer of its own; "
-                             "an update of it is not built")
+            raise ValueError(f"add_lora: target {target!r} names no Linear layer of its own: it is an embedding, or a head "
+                             "that is tied to one, and an update of these is not built")
         if not any(_ends(path, [target]) for path in linear):
             names = ", ".join(sorted({path.split(".")[-1] for path in linear})) or "none"
             raise ValueError(f"add_lora: target {target!r} names no Linear layer inside this model; there are {names}"

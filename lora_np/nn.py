@@ -120,6 +120,8 @@ class Module:
         problems += [f"wrong shape: {name} is {a.shape}, expected {shape}"
                      for name, a, shape in both if a.shape != shape]
         problems += [f"not real numbers: {name} is {a.dtype}" for name, a, _ in both if a.dtype.kind not in "fiub"]
+        problems += [f"kept in blocks: {name}; load the model without quantized=True" for name, t in own.items()
+                     if hasattr(t, "bits")]
         if problems:
             raise ValueError("load_state_dict: nothing was loaded\n  " + "\n  ".join(problems))
         for name, t in own.items():
@@ -183,6 +185,10 @@ class Embedding(Module):
     def forward(self, ids) -> Tensor:
         """Integers (...) in 0 .. n-1 -> (..., d)"""
         return ops.embedding(self.weight, ids)
+
+    def logits(self, h):
+        """The table as an output head: h (..., d) to (..., n)."""
+        return ops.linear(h, self.weight)
 
 
 class LayerNorm(Module):

@@ -115,6 +115,9 @@ class QuantizedEmbedding(Embedding):
         ids = indices("embedding", ids, V)
         return node("embedding", self.weight.rows(ids.ravel()).data.reshape(*ids.shape, d))
 
+    def logits(self, h):
+        return product(h, self.weight)
+
 
 @ignore_stale_flag
 def product(x, weight):

@@ -42,7 +42,11 @@ def read(path):
 
 def _parse(raw):
     reader = _Reader(raw)
-    _check_kind(bytes(reader.take(4)), reader.number("<I"))
+    if raw[:4].tobytes() != b"GGUF":
+        raise ValueError(f"not a GGUF file: it begins with {raw[:4].tobytes()}; is it a placeholder for a large one? A "
+                         "model of Transformers goes by the name of its folder")
+    reader.take(4)
+    _check_version(reader.number("<I"))
     n_tensors, n_keys = reader.number("<Q"), reader.number("<Q")
     metadata = reader.named(n_keys, reader.value)
     align = _alignment(metadata)
@@ -136,10 +140,7 @@ def _size(name, shape, kind):
     return math.prod(shape) // 32 * BLOCKS[kind].itemsize
 
 
-def _check_kind(magic, version):
-    if magic != b"GGUF":
-        raise ValueError(f"not a GGUF file, it begins with {magic}; is it a placeholder for a large one? A model of "
-                         "Transformers goes by the name of its folder")
+def _check_version(version):
     if version not in (2, 3):
         kind = "big-endian" if version in (2 << 24, 3 << 24) else f"version {version}"
         raise ValueError(f"a GGUF file of {kind}; read are versions 2 and 3, little-endian")

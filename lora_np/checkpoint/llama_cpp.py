@@ -81,20 +81,20 @@ def _settings(metadata, shapes):
         if value not in (built.get(key, 0), 0, "", "none") and key != "rope.scaling.original_context_length":
             raise ValueError(f"llama.{key} is {str(value)[:40]}, which is not built")
     return {"model_type": "llama", "vocab_size": shapes.get("token_embd.weight", (0,))[0],
-            "tie_word_embeddings": "output.weight" not in shapes, **given,
+            "tie_word_embeddings": "output.weight" not in shapes, "head_dim": head, **given,
             **{name: metadata.get(f"tokenizer.ggml.{key}") for name, key in IDS.items()}}
 
 
 def _scaling(given, factors, metadata):
     """The "llama3" scaling that divides the inverse frequencies by these factors, or None where all are 1."""
-    factors = np.asarray(factors, float)
-    n = metadata.get("llama.rope.scaling.original_context_length", 8192)
-    scaling = {"rope_type": "llama3", "factor": float(factors.max(initial=1)), "low_freq_factor": 1.0,
-               "high_freq_factor": 4.0, "original_max_position_embeddings": n}
-    c, theta = 2 * factors.size, given.get("rope_theta", 10000.0)
-    plain, scaled = (frequencies(LlamaConfig(1, 1, c, 1, 1, 1, 1, rope_theta=theta, rope_scaling=s))
-                     for s in (None, scaling))
-    if np.allclose(plain / scaled, factors, rtol=1e-5):
-        return scaling if scaling["factor"] > 1 else None
+    factors, c = np.asarray(factors, float), given["head_dim"]
+    if factors.shape == (c // 2,) and (factors >= 1).all():
+        n, theta = metadata.get("llama.rope.scaling.original_context_length", 8192), given.get("rope_theta", 10000.0)
+        scaling = {"rope_type": "llama3", "factor": float(factors.max()), "low_freq_factor": 1.0,
+                   "high_freq_factor": 4.0, "original_max_position_embeddings": n}
+        plain, scaled = (frequencies(LlamaConfig(1, 1, c, 1, 1, 1, 1, rope_theta=theta, rope_scaling=s))
+                         for s in (None, scaling))
+        if np.allclose(plain / scaled, factors, rtol=1e-5):
+            return scaling if factors.max() > 1 else None
     raise ValueError(f"rope_freqs.weight divides the inverse frequencies by {factors[:3]} … {factors[-3:]}; that is not "
                      'the scaling "llama3", and not built')

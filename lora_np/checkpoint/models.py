@@ -116,7 +116,8 @@ def _config(where, given, arrays, dtype):
             raise ValueError(f"lacks {', '.join(sorted(absent))}")
         for name, size in family.shown({name: array.shape for name, array in arrays.items()}).items():
             if given[name] != size:
-                raise ValueError(f"{name} is {given[name]!r}, but the weights beside it have {size}")
+                known = f"; their first name is {next(iter(arrays))[:80]!r}" if arrays and not size else ""
+                raise ValueError(f"{name} is {given[name]!r}, but the weights beside it have {size}{known}")
         return family, family.config(given, dtype.type)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from None
@@ -155,13 +156,15 @@ def _fill(model, arrays, dtype, quantized):
 def _weights(folder):
     """{name: array} of model.safetensors, or of the shards that model.safetensors.index.json lists."""
     path, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if path.exists():
+    if path.is_file():
         return safetensors.read(path)[0]
     if not index.exists():
         raise _no_weights(folder)
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(p, str) and Path(p).name == p for p in places.values()):
         raise ValueError(f"{index}: expected a weight_map of file names in this folder")
+    if absent := sorted({place for place in places.values() if not (folder / place).is_file()}):
+        raise FileNotFoundError(f"{index}: lists {absent[0]}, which is not there; was the download cut short?")
     shards = {place: safetensors.read(folder / place)[0] for place in sorted(set(places.values()))}
     found = {name: place for place, arrays in shards.items() for name in arrays}
     if found != places or sum(map(len, shards.values())) != len(places):

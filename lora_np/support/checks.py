@@ -27,7 +27,7 @@ def check_number(name, below=math.inf, **values):
         if below < math.inf and not 0 <= value < below:
             raise ValueError(f"{name}: {key} must be in [0, {below}), got {value}")
         if not 0 <= value < math.inf:
-            raise ValueError(f"{name}: {key} must {'be finite' if value > 0 else 'not be negative'}, got {value}")
+            raise ValueError(f"{name}: {key} must {'not be negative' if value < 0 else 'be finite'}, got {value}")
 
 
 def check_float_type(name, dtype):

@@ -422,12 +422,27 @@ def refused(folder, model, says):
     ("modules_to_save", ["embed_tokens"]), ("bias", "all"), ("bias", "lora_only"), ("init_lora_weights", "pissa"),
     ("init_lora_weights", "pissa_niter_4"), ("init_lora_weights", "olora"), ("layer_replication", [[0, 1]]),
     ("trainable_token_indices", [1]), ("exclude_modules", ["v_proj"]), ("target_parameters", ["weight"]),
-    ("use_qalora", True), ("lora_bias", True), ("fan_in_fan_out", True), ("layers_pattern", "blocks"),
-    ("loftq_config", {"loftq_bits": 4}), ("alora_invocation_tokens", [1]), ("use_something_new", True),
+    ("use_qalora", True), ("lora_bias", True), ("layers_pattern", "blocks"), ("layers_pattern", "layers"),
+    ("exclude_modules", r".*q_proj"), ("init_lora_weights", "loftq"), ("enable_lora", [True, False, True]), ("alora_invocation_tokens", [1]), ("use_something_new", True),
     ("peft_type", "LOHA"), ("megatron_config", {"a": 1})])
 def test_options_that_would_change_the_result_are_refused_by_name(base, adapter, option, value):
     edit(adapter / "adapter_config.json", **{option: value})
     refused(adapter, load_model(base), f"{option} is {value!r}".replace("[", r"\[").replace("(", r"\("))
+
+
+@pytest.mark.parametrize(("option", "value"), [
+    ("fan_in_fan_out", True), ("merge_weights", True), ("corda_config", {"corda_method": "kpm"}), ("eva_config", {"rho": 2}),
+    ("loftq_config", {"loftq_bits": 4}), ("lora_ga_config", {"scale": "stable"}), ("ensure_weight_tying", True),
+    ("exclude_modules", ["fc1"]), ("exclude_modules", r".*fc\d"), ("init_lora_weights", "mica"), ("runtime_config", {"a": 1}),
+    ("qalora_group_size", 8), ("layers_pattern", ""), ("layers_to_transform", []), ("modules_to_save", []),
+    ("layer_replication", None), ("use_something_new", False)])
+def test_options_without_effect_are_let_through(base, adapter, option, value):
+    model = load_model(base)
+    load_adapter(model, adapter)
+    edit(adapter / "adapter_config.json", **{option: value})
+    again = load_model(base)
+    load_adapter(again, adapter)
+    assert (logits(again) == logits(model)).all()
 
 
 @pytest.mark.parametrize(("changes", "says"), [
@@ -457,6 +472,13 @@ def test_a_config_that_disagrees_with_its_weights_is_refused(base, adapter, chan
     ({"layers_to_transform": "a"}, "names no Linear layer"), ({"lora_dropout": "x"}, r"adapter_config\.json"),
     ({"rank_pattern": {"(": 4}}, r"adapter_config\.json"),
     ({"rank_pattern": [4]}, r"adapter_config\.json"), ({"layers_to_transform": 1}, "unexpected: layers.0"),
+    ({"layers_to_transform": ["0"]}, r"names no Linear layer of this model in the layers \['0'\]"),
+    ({"layers_to_transform": [0], "target_modules": r".*q_proj"}, "layers_to_transform goes with a list of names"),
+    ({"layers_to_transform": [0], "target_modules": "all-linear"}, "layers_to_transform goes with a list of names"),
+    ({"layers_to_transform": [0], "layers_pattern": "blocks"}, "names no Linear layer"),
+    ({"lora_alpha": float("nan")}, "lora_alpha must be finite"), ({"lora_alpha": float("inf")}, "must be finite"),
+    ({"target_modules": ["q_proj", "v_proj", "embed_tokens"]}, "names model.decoder.embed_tokens, which here is the emb"),
+    ({"target_modules": ["q_proj", "v_proj", "lm_head"]}, "names lm_head, which here is the embedding, or tied to it"),
 ])
 def test_a_config_that_disagrees_with_tensors_of_no_record_is_refused(base, adapter, changes, says):
     rewrite(adapter / "adapter_model.safetensors", dict)
@@ -500,6 +522,86 @@ def test_an_adapter_for_another_base_is_refused(base, adapter):
     refused(adapter, merged, "made for another base")
 
 
+@pytest.mark.parametrize("dtype", [np.float16, "bfloat16"])
+def test_a_rounded_copy_of_a_base_is_the_same_base(base, adapter, dtype):
+    def rounded(array):
+        if dtype != "bfloat16":
+            return array.astype(dtype)
+        scale = 2.0 ** (np.floor(np.log2(np.maximum(abs(array), 1e-30))) - 7)
+        return (np.round(array / scale) * scale).astype(np.float32)
+
+    rewrite(base / "model.safetensors", lambda arrays: {name: rounded(a) for name, a in arrays.items()})
+    load_adapter(load_model(base), adapter)
+    rewrite(base / "model.safetensors", lambda arrays: {name: a * 1.01 for name, a in arrays.items()})
+    refused(adapter, load_model(base), "made for another base .*base weights of this model")
+
+
+def test_one_tensor_under_two_names_is_refused(base, adapter):
+    name = "model.decoder.layers.0.fc1.weight"
+    model = load_model(base)
+    rewrite(base / "model.safetensors", lambda a: {**a, name.removeprefix("model."): a[name]})
+    with pytest.raises(ValueError, match=r"layers.0.fc1.weight is there under two names, of which decoder.layers.0.fc1"):
+        load_model(base)
+    rewrite(adapter / "adapter_model.safetensors", lambda a: {
+        **a, **{key.replace("model.model.decoder", "model.decoder"): array for key, array in a.items()}})
+    refused(adapter, model, r"layers.0.self_attn.q_proj.lora_A is there under two names")
+
+
+def test_missing_and_unexpected_names_are_both_shown(base, adapter):
+    for old, new in ((".lora_A.", ".lora_A.default."), ("lora_A", "lora_down"), ("base_model.model.", "base_model.model.x.")):
+        folder = adapter.parent / new
+        shutil.copytree(adapter, folder)
+        rewrite(folder / "adapter_model.safetensors", lambda a, o=old, n=new: {k.replace(o, n): v for k, v in a.items()})
+        refused(folder, load_model(base), rf"(?s)missing: layers.0.self_attn.q_proj.lora_A.*unexpected: .*{new}")
+    rewrite(base / "model.safetensors", lambda a: {f"_orig_mod.{k}": v for k, v in a.items()})
+    edit(base / "config.json")
+    with pytest.raises(ValueError, match="vocab_size is 7, but the weights beside it have 0") as error:
+        load_model(base)
+    assert "_orig_mod" in str(error.value)
+
+
+def test_what_is_missing_or_of_another_kind_is_said(base, adapter, tmp_path):
+    model, file = load_model(base), tmp_path / "file"
+    file.write_bytes(b"x")
+    (base / "model.safetensors").rename(base / "pytorch_model-00001-of-00002.bin")
+    for path, says in ((base, "only pytorch_model-00001-of-00002.bin, a pickle"), (tmp_path / "none", "no such folder or file"),
+                       ("smol", "smol: there is no such folder or file; nothing is downloaded")):
+        with pytest.raises(FileNotFoundError, match=says):
+            load_model(path)
+    with pytest.raises(ValueError, match="file: not a GGUF file: it begins with b'x'.*goes by the name of its folder"):
+        load_model(file)
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapters.safetensors")
+    for path, says in ((adapter, "no adapter_model.safetensors, but adapters.safetensors: not the layout of PEFT"),
+                       (file, "there is no such file"), (tmp_path / "none", "there is no such file")):
+        with pytest.raises(FileNotFoundError, match=says):
+            load_adapter(model, path)
+    (base / "config.json").unlink()
+    (base / "config.json").mkdir()
+    with pytest.raises(ValueError, match=r"config\.json: a folder, where a file is expected"):
+        load_model(base)
+    for write in (lambda: save_model(model, file), lambda: save_adapter(adapted(model), file / "adapter")):
+        with pytest.raises(FileExistsError, match="is a file; expected a folder to write to"):
+            write()
+
+
+def test_what_came_with_a_model_goes_on_with_it(base, tmp_path):
+    """Ids of special tokens, generation settings and the tokenizer: through load, merge, remove and save."""
+    save_model(small_gpt(), base, data.CharTokenizer("abcdefg"))
+    edit(base / "config.json", bos_token_id=0, eos_token_id=[2, 3])
+    (base / "generation_config.json").write_text('{"eos_token_id": [2, 3], "temperature": 0.6}')
+    model = adapted(load_model(base))
+    assert (model.tokenizer, model.n_tokens, model.pad_id) == ("char", 7, None)
+    lora.merge(model)
+    lora.remove(model)
+    save_model(model, tmp_path / "again")
+    config = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert (config["bos_token_id"], config["eos_token_id"]) == (0, [2, 3])
+    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (base / name).read_bytes()
+    save_model(model, tmp_path / "other", data.CharTokenizer("gfedcba"))
+    assert load_tokenizer(tmp_path / "other").alphabet == "gfedcba"
+
+
 def test_a_name_in_use_is_refused(base, adapter):
     model = load_model(base)
     load_adapter(model, adapter)
@@ -523,7 +625,10 @@ def test_targets_are_read_as_peft_reads_them(base, adapter):
     rewrite(adapter / "adapter_model.safetensors", lambda a: {k: v for k, v in a.items() if "1.self_attn.q" in k})
     for changes in ({"target_modules": r"model\.decoder\.layers\.1\..*q_proj"},
                     {"target_modules": ["model.decoder.layers.1.self_attn.q_proj"]},
-                    {"target_modules": ["1.self_attn.q_proj"]},
+                    {"target_modules": ["1.self_attn.q_proj"]}, {"target_modules": r".*\.1\.self_attn\.q_proj"},
+                    {"target_modules": ["q_proj"], "layers_to_transform": [1], "layers_pattern": "decoder.layers"},
+                    {"target_modules": ["q_proj"], "layers_to_transform": [1], "layers_pattern": ["h", "layers"]},
+                    {"target_modules": ["model.decoder.layers.1.self_attn.q_proj"], "layers_to_transform": [0]},
                     {"target_modules": ["q_proj"], "layers_to_transform": [1], "layers_pattern": "layers"},
                     {"target_modules": ["q_proj"], "layers_to_transform": 1}):
         folder = adapter.parent / "other"

@@ -325,7 +325,7 @@ def test_a_square_matrix_trains_2dr_of_d_squared(d, r, trainable):
     ({"r": -2}, "r must be a whole number of at least 1, got -2"),
     ({"r": 2.0}, r"r must be a whole number of at least 1, got 2\.0"),
     ({"lora_alpha": -1}, "lora_alpha must not be negative, got -1"),
-    ({"lora_alpha": np.nan}, "lora_alpha must not be negative, got nan"),
+    ({"lora_alpha": np.nan}, "lora_alpha must be finite, got nan"),
     ({"lora_dropout": 1.0}, r"lora_dropout must be in \[0, 1\), got 1\.0"),
     ({"lora_dropout": -0.1}, r"lora_dropout must be in \[0, 1\)"),
     ({"target_modules": ()}, "target_modules is empty"),
