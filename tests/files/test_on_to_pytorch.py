@@ -14,14 +14,14 @@ from lora_np import Llama, LlamaConfig, LoraConfig, generate, lora, optim, rows,
 from lora_np.checkpoint import load_adapter, load_model, load_tokenizer, save_adapter, save_model
 
 ROOT = Path(__file__).parents[2]
-PAIRS = Path("/tmp/pairs14.jsonl")
+PAIRS = ROOT / "lessons" / "14_language_model" / "pairs.jsonl"
 STEPS, BATCH, RATE = 20, 4, 2e-3
 
 
 def small_base(folder):
     tokenizer = load_tokenizer(ROOT / "tests" / "reference" / "tokenizers" / "smollm")
-    save_model(Llama(LlamaConfig(len(tokenizer), 256, d_model=32, n_heads=4, n_kv_heads=2, n_layers=2, d_ff=48)), folder,
-               tokenizer)
+    config = LlamaConfig(len(tokenizer), 256, d_model=32, n_heads=4, n_kv_heads=2, n_layers=2, d_ff=48)
+    save_model(Llama(config), folder, tokenizer)
 
 
 def real_base(folder):
