@@ -75,10 +75,11 @@ def test_above_is_not_the_same_as_from_there_on(level):
 
 
 def test_rows_decide_and_not_the_text():
-    for text in ("select salary\nfrom employees where 'Ada' = name;", "SELECT MAX(salary) FROM employees WHERE name = 'Ada'",
+    for text in ("select salary\nfrom employees where 'Ada' = name;",
+                 "SELECT MAX(salary) FROM employees WHERE name = 'Ada'",
                  "SELECT e.salary FROM employees e JOIN departments d ON e.department = d.name WHERE e.name = 'Ada'"):
         assert right(ADA, text), text
-    for text in ("SELECT salary, name FROM employees WHERE name = 'Ada'", "SELECT salary FROM employees", "", " ", "Ada",
+    for text in ("", " ", "Ada", "SELECT salary FROM employees", "SELECT salary, name FROM employees WHERE name = 'Ada'",
                  "SELECT bonus FROM employees WHERE name = 'Ada'", "SELECT salary FROM employee WHERE name = 'Ada'"):
         assert not right(ADA, text), text
 

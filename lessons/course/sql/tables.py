@@ -34,7 +34,8 @@ SEEN = (
     table("books", "book", "title", "Embers Harvest Mirrors Northwind Orchard Passage Quartz Rivers Saltwater Thistle "
           "Umbra Winter", "price length rating", "genre", "Crime Poetry Travel History", "genres", "shelf demand"),
     table("mountains", "mountain", "name", "Arden Brask Corvo Dunmore Eldin Fang Grayback Hollin Iskar Jotun "
-          "Kells Loma", "height slope snowfall", "country", "Norway Chile Nepal Austria", "countries", "area population"),
+          "Kells Loma", "height slope snowfall", "country", "Norway Chile Nepal Austria", "countries",
+          "area population"),
     table("films", "film", "title", "Afterglow Borderline Carousel Daybreak Echoes Fireflies Gravel Homeward Inlet "
           "Jigsaw Kestrel Lantern", "runtime cost score", "studio", "Apex Bluebird Cobalt Dune", "studios",
           "staff income"),

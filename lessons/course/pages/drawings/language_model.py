@@ -44,8 +44,8 @@ def loss(losses):
 @figures.style()
 def answers(before, after, asked):
     """Right answers before and after training. before, after: {"seen", "unseen": how many of those asked}."""
-    fig, ax = figures.new(f"From {sum(before.values())} to {sum(after.values())} right answers of {2 * asked}, on unseen "
-                          "tables too", height=4.8)
+    fig, ax = figures.new(f"From {sum(before.values())} to {sum(after.values())} right answers of {2 * asked}, on "
+                          "tables never seen too", height=4.8)
     bars = {"tables seen,\nbefore": before["seen"], "tables seen,\nafter": after["seen"],
             "tables never seen,\nbefore": before["unseen"], "tables never seen,\nafter": after["unseen"]}
     places = (0, 1, 2.5, 3.5)
