@@ -16,7 +16,7 @@ import numpy as np
 
 _serial = count(1)
 no_grad_depth = ContextVar("no_grad_depth", default=0)  # operations are recorded where it is 0
-# OpenBLAS's float32 product with exactly 5 columns loads stale memory beside its numbers (on AVX-512). No result depends
+# OpenBLAS's float32 product with exactly 5 columns loads stale memory beside its numbers (on AVX-512). No result rests
 # on it, but it can raise the processor's flag "invalid", and where warnings are errors a right result would be lost.
 ignore_stale_flag = np.errstate(invalid="ignore")
 

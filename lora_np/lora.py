@@ -101,7 +101,7 @@ def add_lora(model, config, layer=LoraLinear) -> list:
 def merge(model):
     """Add every update to its weight: the model then computes what a plain one does, with as many operations.
 
-    W0 is kept for unmerge; remove(model) lets it go. Raises ValueError, and merges nothing, where a W0 is kept in blocks."""
+    W0 is kept for unmerge; remove(model) lets it go. Raises ValueError, and merges none, where a W0 is kept in blocks."""
     for path, layer in lora_layers(model).items():
         _check_mergeable(path, layer)
     for layer in lora_layers(model).values():
@@ -180,8 +180,8 @@ def _check_targets(model, wanted, linear):
     tables = [path for path, m in modules.items() if isinstance(m, Embedding)]
     for target in wanted:
         if target not in linear and any(_ends(path, [target]) for path in [*tables, "lm_head" if tables else ""]):
-            raise ValueError(f"add_lora: target {target!r} names no Linear layer of its own: it is an embedding, or a head "
-                             "that is tied to one, and an update of these is not built")
+            raise ValueError(f"add_lora: target {target!r} names no Linear layer of its own: it is an embedding, or "
+                             "a head that is tied to one, and an update of these is not built")
         if not any(_ends(path, [target]) for path in linear):
             names = ", ".join(sorted({path.split(".")[-1] for path in linear})) or "none"
             raise ValueError(f"add_lora: target {target!r} names no Linear layer inside this model; there are {names}"

@@ -79,13 +79,13 @@ class Packed(Tensor):
         """Raise ValueError, saying what would be left of an update (d, k) that is merged into these blocks."""
         step = np.abs(self.scale).astype(np.float32)[:, None]  # from one q to the next
         lost = np.mean(np.abs(delta.T.reshape(-1, 32, len(delta))) < step / 2)
-        raise ValueError(f"merge: {name} is kept in {self.bits} bits, in steps of about {np.median(step):.2g}: rounded to "
-                         f"them, {lost:.0%} of the update's numbers would be lost. Load the model without quantized=True, "
-                         "then load_adapter and merge")
+        raise ValueError(f"merge: {name} is kept in {self.bits} bits, in steps of about {np.median(step):.2g}: rounded "
+                         f"to them, {lost:.0%} of the update's numbers would be lost. Load the model without "
+                         "quantized=True, then load_adapter and merge")
 
     def replace_array(self, array):
-        raise RuntimeError(f"this weight is kept in {self.bits} bits and cannot be trained or replaced; adapt it with LoRA, "
-                           "or load the model without quantized=True")
+        raise RuntimeError(f"this weight is kept in {self.bits} bits and cannot be trained or replaced; adapt it with "
+                           "LoRA, or load the model without quantized=True")
 
     def __reduce__(self):
         return Packed, (self.codes, self.scale, self.shift, self.zero, self.dtype)

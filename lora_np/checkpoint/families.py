@@ -42,7 +42,8 @@ class OptFiles:
         """The sizes that the weights themselves show."""
         (V, d), (positions, _), (d_ff, _) = (_matrix(shapes, name) for name in (
             "embed_tokens.weight", "embed_positions.weight", "layers.0.fc1.weight"))
-        return {"vocab_size": V, "hidden_size": d, "ffn_dim": d_ff, "max_position_embeddings": positions - POSITION_OFFSET,
+        return {"vocab_size": V, "hidden_size": d, "ffn_dim": d_ff,
+                "max_position_embeddings": positions - POSITION_OFFSET,
                 "num_hidden_layers": sum(name.endswith(".fc1.weight") for name in shapes)}
 
     @staticmethod

@@ -8,7 +8,8 @@ from ..llama import LlamaConfig, frequencies
 from ..quantized import Packed
 from . import gguf
 
-KEYS = {"hidden_size": "embedding_length", "intermediate_size": "feed_forward_length", "num_hidden_layers": "block_count",
+KEYS = {"hidden_size": "embedding_length", "intermediate_size": "feed_forward_length",
+        "num_hidden_layers": "block_count",
         "num_attention_heads": "attention.head_count", "max_position_embeddings": "context_length",
         "rms_norm_eps": "attention.layer_norm_rms_epsilon", "num_key_value_heads": "attention.head_count_kv",
         "head_dim": "attention.key_length", "rope_theta": "rope.freq_base", "vocab_size": "vocab_size"}
@@ -96,5 +97,5 @@ def _scaling(given, factors, metadata):
                          for s in (None, scaling))
         if np.allclose(plain / scaled, factors, rtol=1e-5):
             return scaling if factors.max() > 1 else None
-    raise ValueError(f"rope_freqs.weight divides the inverse frequencies by {factors[:3]} … {factors[-3:]}; that is not "
-                     'the scaling "llama3", and not built')
+    raise ValueError(f"rope_freqs.weight divides the inverse frequencies by {factors[:3]} … {factors[-3:]}; that is "
+                     'not the scaling "llama3", and not built')

@@ -182,8 +182,8 @@ def _check_targets(model, given, names, chosen):
     excluded = given.get("exclude_modules") or []
     for name in (names[path] for path in chosen):
         if re.fullmatch(excluded, name) if isinstance(excluded, str) else _ends(name, excluded):
-            raise ValueError(f"exclude_modules is {excluded!r}, which takes out {name}, one of the target_modules; name "
-                             "only what is adapted")
+            raise ValueError(f"exclude_modules is {excluded!r}, which takes out {name}, one of the target_modules; "
+                             "name only what is adapted")
 
 
 def _check_options(folder, given, metadata):

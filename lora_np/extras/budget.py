@@ -116,7 +116,7 @@ def activations(config, targets, r, T, size):
 
     token = size * (
         2 * d  # the normalised input of either LayerNorm
-        + 4 * d + heads * (T > BLOCK)  # attention: q, k, v, its output; in blocks, also the sum of the weights in a head
+        + 4 * d + heads * (T > BLOCK)  # attention: q, k, v, its output; in blocks, also the sum of the weights
         + d * trained("q_proj", "k_proj", "v_proj") + d * trained("fc1")
         + hidden * trained("fc2")  # the inputs of what is trained; that of out_proj is attention's output
         + r * len(targets)  # A x, the input of B

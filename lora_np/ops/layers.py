@@ -157,8 +157,8 @@ def layer_norm(x, weight, bias, eps=1e-5):
 def rms_norm(x, weight, eps=1e-5):
     """Root mean square normalisation over the last axis (Zhang and Sennrich 2019): layer_norm without mean and bias.
 
-    x: (..., d). weight: (d,). A row of zeros gives 0 (eps keeps it finite), one with nan gives nan. Beyond 1e154 (1e19 in
-    float32) the mean square overflows, and the row gives 0, or nan where x is inf.
+    x: (..., d). weight: (d,). A row of zeros gives 0 (eps keeps it finite), one with nan gives nan. Beyond 1e154 (1e19
+    in float32) the mean square overflows, and the row gives 0, or nan where x is inf.
 
     rms = sqrt(mean(x**2) + eps)
     xhat = x / rms

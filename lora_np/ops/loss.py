@@ -1,4 +1,4 @@
-"""Softmax and the negative log-likelihood in one operation: each exponential of the loss is one of its derivative too."""
+"""Softmax and the negative log-likelihood in one operation: the derivative takes the exponentials of the loss."""
 
 import numpy as np
 
