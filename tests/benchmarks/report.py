@@ -19,12 +19,12 @@ class Report:
         print(text, flush=True)
         self.lines.append(text)
 
-    def save(self, figure, alt):
+    def save(self, figure=None, alt=None):
         before, found, rest = README.read_text(encoding="utf-8").partition(f"<!-- {self.name} -->\n")
         _, end, after = rest.partition(f"<!-- /{self.name} -->")
         if not found or not end:
             raise ValueError(f"README.md: no place <!-- {self.name} --> … <!-- /{self.name} -->")
-        text = "\n".join(["", f"![{alt}]({figure})", "", *self.lines, "", ""])
+        text = "\n".join([*(["", f"![{alt}]({figure})"] if figure else []), "", *self.lines, "", ""])
         README.write_text(before + found + text + end + after, encoding="utf-8")
         print(f"saved in {README}")
 

@@ -1,32 +1,35 @@
 """A real language model in lora_np, through its public interface."""
 
+from contextlib import ExitStack
 
 from lora_np import LoraConfig, generate
-import sys; sys.path.insert(0, "/tmp/llama_work"); from real import load
+from lora_np.checkpoint import load_model
 from lora_np.lora import add_lora
 from lora_np.optim import AdamW
+from lora_np.parallel import data_parallel
+from lora_np.support.memory import keep_freed_memory
 from lora_np.train import next_token_loss
+
+from ..work import ALPHA, LEARNING_RATE, RANK, TARGETS
 
 VERSION = "lora_np"
 
 
 class Contender:
-    def __init__(self, path, r, quantized=False):
-        import os
-        from lora_np.parallel import data_parallel
-        from lora_np.support.memory import keep_freed_memory
+    """quantized: the matrices stay in their blocks. share: among how many threads a batch is shared out, as fit does."""
+
+    def __init__(self, path, trained, quantized=False, share=1):
         keep_freed_memory()
-        self.ctx = data_parallel(next_token_loss, int(os.environ.get('DP', '1')))
-        self.loss = self.ctx.__enter__()
-        self.model = load().eval()
-        if r:
-            add_lora(self.model, LoraConfig(r, lora_alpha=2 * r, target_modules=("q_proj", "v_proj")))
-            self.optimizer = AdamW(self.model.trainable_parameters(), 1e-4)
+        self.model = load_model(path, quantized=quantized)
+        if trained:
+            add_lora(self.model, LoraConfig(RANK, ALPHA, TARGETS))
+            self.optimizer = AdamW(self.model.trainable_parameters(), LEARNING_RATE)
+        self.loss = ExitStack().enter_context(data_parallel(next_token_loss, share))
 
     def start_at(self, arrays):
-        """Take A and B from another contender: {name without prefix and suffix: array}."""
+        """Take A and B of another contender."""
         for name, t in self.model.named_parameters():
-            if "lora_" in name:
+            if t.requires_grad:
                 t.data = arrays[name]
 
     def step(self, x, y):
