@@ -48,8 +48,8 @@ class Table:
         if tokens:
             a, b = tokens / a, tokens / b
         unit = "{:.1f} tokens/s" if tokens else "{:.2f} s"
-        cells = (unit.format(np.median(x)) for x in (a, b))
-        self.report.line(f"| {what} | {' | '.join(cells)} | {'{:.2f} [{:.2f}, {:.2f}]'.format(*spread(a / b))} | {must} |")
+        cells = [*(unit.format(np.median(x)) for x in (a, b)), "{:.2f} [{:.2f}, {:.2f}]".format(*spread(a / b))]
+        self.report.line(f"| {what} | {' | '.join(cells)} | {must} |")
 
     def memory(self, what, must, ours, theirs):
         a, b = (x / 1e9 for x in (ours, theirs))
@@ -62,7 +62,7 @@ def peak(name, path, **options):
 
 
 def compare(table, path, folder):
-    """Everything that is measured, one row after the other. path: a GGUF file or a folder; folder: the same as floats."""
+    """Measure row after row. path: a GGUF file or a folder; folder: the same in floats."""
     def ours(task="all", threads=2, place=folder, **options):
         return worker("lora_np", place, task, threads, **options)
 
@@ -97,7 +97,7 @@ def loading(report, path):
 def main():
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.language_model",
                                      description=__doc__.splitlines()[0].partition(": ")[2])
-    parser.add_argument("--model", default="smollm2", help="a GGUF file, a Transformers folder, or smollm2 (the default)")
+    parser.add_argument("--model", default="smollm2", help="a GGUF file, a Transformers folder, or smollm2")
     parser.add_argument("--quick", action="store_true", help="two rounds: shows that all works, measures little")
     parser.add_argument("--save", action="store_true", help="put the table into README.md")
     options = parser.parse_args()

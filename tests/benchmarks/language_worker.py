@@ -13,8 +13,10 @@ BATCH, CONTEXT, PROMPT, NEW = 4, 64, 32, 64
 
 
 class Commands:
-    """What a worker for one contender does when it is asked. task: "all" or "quarter", by how many of the positions have
-    a target, or "generate". options: for the contender."""
+    """What a worker for one contender does when it is asked.
+
+    task: "all" or "quarter", by how many of the positions have a target, or "generate". options: for the contender.
+    """
 
     def __init__(self, name, path, task, options):
         module = import_module(f"tests.benchmarks.contenders.llama_{name}")

@@ -106,8 +106,9 @@ def test_a_stopped_row_changes_nothing_for_the_others(make):
 @pytest.mark.parametrize(("p", "top_p", "kept"), [
     ([0.5, 0.3, 0.2], 0.5, [0]), ([0.5, 0.3, 0.2], 0.51, [0, 1]), ([0.5, 0.3, 0.2], 0.8, [0, 1]),
     ([0.5, 0.3, 0.2], 0.81, [0, 1, 2]), ([0.5, 0.3, 0.2], 1e-12, [0]), ([0.2, 0.5, 0.3], 0.4, [1]),
-    ([0.2, 0.5, 0.3], 0.7, [1, 2]), ([0.5, 0.3, 0.2], 1.0, [0, 1, 2]), ([0.25] * 4, 0.5, [0, 1]), ([1.0, 0, 0], 0.9, [0]),
-    ([0.1] * 10, 0.3, [0, 1, 2]), ([0.1] * 10, 0.7, range(7)), ([0.1] * 10, 0.999, range(10)), ([1.0], 0.3, [0])])
+    ([0.2, 0.5, 0.3], 0.7, [1, 2]), ([0.5, 0.3, 0.2], 1.0, [0, 1, 2]), ([0.25] * 4, 0.5, [0, 1]),
+    ([1.0, 0, 0], 0.9, [0]), ([0.1] * 10, 0.3, [0, 1, 2]), ([0.1] * 10, 0.7, range(7)),
+    ([0.1] * 10, 0.999, range(10)), ([1.0], 0.3, [0])])
 def test_top_p_keeps_the_fewest_that_reach_it(p, top_p, kept):
     with np.errstate(divide="ignore"):
         scores = np.log(p) - np.log(max(p))
@@ -122,7 +123,7 @@ def test_samples_with_top_p_follow_the_softmax_of_what_is_kept():
     n, logits = 20_000, np.log([0.1, 0.4, 0.2, 0.3])
     drawn = _choice(np.tile(logits, (n, 1)), 1.0, np.random.default_rng(0), 0.7)
     np.testing.assert_allclose(np.bincount(drawn, minlength=4) / n, [0, 4 / 7, 0, 3 / 7], atol=0.02)
-    hot = _choice(np.tile(logits, (n, 1)), 0.5, np.random.default_rng(0), 0.8)  # 1, 16, 4, 9 thirtieths: temperature first
+    hot = _choice(np.tile(logits, (n, 1)), 0.5, np.random.default_rng(0), 0.8)  # 1, 16, 4, 9: temperature first
     np.testing.assert_allclose(np.bincount(hot, minlength=4) / n, [0, 16 / 25, 0, 9 / 25], atol=0.02)
 
 
@@ -255,7 +256,8 @@ def test_ids_of_any_integer_type(make):
     ({"stop": 7}, "stop must be an id, or a list of ids, from 0 to 6, got 7"),
     ({"stop": [1, -1]}, r"stop must be .* got \[1, -1\]"),
     ({"stop": 1.0}, "stop must be"), ({"stop": True}, "stop must be"), ({"stop": [[1]]}, "stop must be"),
-    ({"stop": [None]}, "stop must be"), ({"stop": {1: 2}}, "stop must be"), ({"stop": [[1], [2, 3]]}, "differ in length"),
+    ({"stop": [None]}, "stop must be"), ({"stop": {1: 2}}, "stop must be"),
+    ({"stop": [[1], [2, 3]]}, "differ in length"),
     ({"top_p": 0}, r"generate: top_p must be above 0 and at most 1, got 0"),
     ({"top_p": 1.1}, "top_p must be above 0 and at most 1, got 1.1"),
     ({"top_p": -0.5}, "top_p must"), ({"top_p": np.nan}, "top_p must"), ({"top_p": None}, "top_p must be a number"),

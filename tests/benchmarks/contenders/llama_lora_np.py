@@ -16,7 +16,7 @@ VERSION = "lora_np"
 
 
 class Contender:
-    """quantized: the matrices stay in their blocks. share: among how many threads a batch is shared out, as fit does."""
+    """quantized: the matrices stay in their blocks. share: how many threads share a batch out, as in fit."""
 
     def __init__(self, path, trained, quantized=False, share=1):
         keep_freed_memory()
