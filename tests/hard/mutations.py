@@ -132,7 +132,7 @@ FAULTS = [
     ("generate.py _nucleus", "(1 - 1e-9) * ", "", "generate"),
     ("decoder.py LayerCache.append", "before:S] = k.data, v.data", "before:S] = k.data, k.data", "llama"),
     ("decoder.py LayerCache.append", "any(t.requires_grad for t in (k, v, *self.kept))", "False", "llama"),
-    ("decoder.py Decoder.head_weight", "type(self.lm_head) not in (type(None), Linear)", "False", "llama"),
+    ("decoder.py Decoder.head_weight", "type(self.lm_head) not in (type(None), Linear, QuantizedLinear)", "False", "llama"),
     ("decoder.py Decoder.head_weight", "if not plain or", "if", "llama"),
     ("decoder.py Decoder.refuse_left_padding", " & ~padding.all(axis=1)", "", "generate"),
     ("llama.py CausalSelfAttention.forward", "self.n_heads, self.n_kv_heads))", "self.n_heads))", "llama"),
