@@ -134,7 +134,7 @@ FAULTS = [
     ("decoder.py LayerCache.append", "any(t.requires_grad for t in (k, v, *self.kept))", "False", "llama"),
     ("decoder.py Decoder.head_weight", "type(self.lm_head) not in (type(None), Linear, QuantizedLinear)", "False", "llama"),
     ("decoder.py Decoder.head_weight", "if not plain or", "if", "llama"),
-    ("decoder.py Decoder.refuse_left_padding", " & ~padding.all(axis=1)", "", "generate"),
+    ("decoder.py Decoder.refuse_left_padding", " & ~padding.all(axis=1)", "", "llama"),
     ("llama.py CausalSelfAttention.forward", "self.n_heads, self.n_kv_heads))", "self.n_heads))", "llama"),
     ("llama.py frequencies", 'f / scaling["factor"]', "f", "llama"),
     ("llama.py frequencies", "-2 * np.arange", "2 * np.arange", "llama"),
