@@ -99,10 +99,10 @@ class BPETokenizer:
         whole = {**self.added, **self.special}
         self.vocab = {part: i for part, i in vocab.items() if part not in whole}
         self.ids = {**self.vocab, **whole}
-        self._tokens = {i: token for token, i in self.ids.items()}
+        self.tokens = {i: token for token, i in self.ids.items()}
         _check_tables(self, vocab, control - {None})
         self.ranks = _ranks(merges, self.ids, self.special)
-        self._size, self._cache = 1 + max(self._tokens, default=-1), {}
+        self._size, self._cache = 1 + max(self.tokens, default=-1), {}
 
     @property
     def eos_id(self):
@@ -113,7 +113,9 @@ class BPETokenizer:
 
     def encode(self, text, special=True, add_special_tokens=False):
         """The ids of a text, integers (n,). special: whether control tokens in it are read as such, or as text."""
-        _check_text(text)
+        expect("encode", text, str)
+        if half := re.search("[\ud800-\udfff]", text):
+            raise ValueError(f"encode: {half[0]!r} at position {half.start()} is half a surrogate pair")
         whole = {**self.added, **self.special} if special else self.added
         ids = []
         for part in _any_of(tuple(whole)).split(text):
@@ -163,13 +165,9 @@ class BPETokenizer:
         """The text of integers (n,), U+FFFD for bytes that are none. Raises IndexError for an id without a token."""
         return self.decode_bytes(ids, skip_special).decode(errors="replace")
 
-    def token(self, i):
-        """The text of one token, bytes as printable characters."""
-        return self._tokens[i]
-
     def decode_bytes(self, ids, skip_special=False):
         """The bytes of integers (n,), those of special tokens included unless they are to be skipped."""
-        tokens = [self._tokens[i] for i in _checked_ids(ids, len(self), self._tokens)]
+        tokens = [self.tokens[i] for i in _checked_ids(ids, len(self), self.tokens)]
         return b"".join([bytes([BYTE[c] for c in token]) if token in self.vocab else token.encode()
                          for token in tokens if not (skip_special and token in self.special)])
 
@@ -223,7 +221,7 @@ def _ranks(merges, ids, special):
 
 def _check_tables(tokenizer, vocab, control):
     """Raise ValueError for what is not a byte-level vocabulary with one id for each token."""
-    tokens, split = tokenizer._tokens, tokenizer.split
+    tokens, split = tokenizer.tokens, tokenizer.split
     for token, i in tokenizer.ids.items():
         if not isinstance(token, str) or not token or not isinstance(i, (int, np.integer)) or i < 0:
             raise ValueError(f"BPETokenizer: a token must be a text with an id from 0, got {token!r} with {i!r}")
@@ -236,14 +234,6 @@ def _check_tables(tokenizer, vocab, control):
         raise ValueError(f"BPETokenizer: {min(absent)} is to begin, end or fill a text, but no token has this id")
     if isinstance(split, str) and split not in SPLITS:
         raise ValueError(f"BPETokenizer: split must be one of {', '.join(SPLITS)}, or patterns; got {split!r}")
-
-
-def _check_text(text):
-    expect("encode", text, str)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"encode: {text[error.start]!r} at position {error.start} is half a surrogate pair") from None
 
 
 def _checked_ids(ids, n, tokens=None):

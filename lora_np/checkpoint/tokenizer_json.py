@@ -117,8 +117,8 @@ def from_bytes(tokenizer):
 
 def _template(tokenizer):
     """The post-processor that puts prefix and suffix around a text, or None."""
-    tokens = {tokenizer.token(i): i for i in (*tokenizer.prefix, *tokenizer.suffix)}
-    before, after = ([{"SpecialToken": {"id": tokenizer.token(i), "type_id": 0}} for i in side]
+    tokens = {tokenizer.tokens[i]: i for i in (*tokenizer.prefix, *tokenizer.suffix)}
+    before, after = ([{"SpecialToken": {"id": tokenizer.tokens[i], "type_id": 0}} for i in side]
                      for side in (tokenizer.prefix, tokenizer.suffix))
     first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
     return {"type": "TemplateProcessing", "single": [*before, first, *after], "pair": [*before, first, second, *after],

@@ -64,7 +64,7 @@ def save_tokenizer(tokenizer):
         return dict(tokenizer.files)
     named = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id, "pad_token": tokenizer.pad_id}
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
-                **{name: tokenizer.token(i) for name, i in named.items() if i is not None}}
+                **{name: tokenizer.tokens[i] for name, i in named.items() if i is not None}}
     if tokenizer.chat_template is not None:
         settings["chat_template"] = tokenizer.chat_template
     write = tokenizer_json.from_characters if tokenizer.kind == "char" else tokenizer_json.from_bytes

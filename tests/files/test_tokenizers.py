@@ -67,8 +67,9 @@ def test_ids_are_those_that_are_stored(name):
 def metadata(name):
     """A tokenizer as a GGUF file has it."""
     t = load_tokenizer(FOLDER / name)
-    kinds = [3 if token in t.special else 4 if token in t.added else 1 for token in (t.token(i) for i in range(len(t)))]
-    given = {"model": "gpt2", "pre": KINDS[name], "tokens": [t.token(i) for i in range(len(t))], "token_type": kinds,
+    tokens = [t.tokens[i] for i in range(len(t))]
+    types = [3 if token in t.special else 4 if token in t.added else 1 for token in tokens]
+    given = {"model": "gpt2", "pre": KINDS[name], "tokens": tokens, "token_type": types,
              "merges": [" ".join(pair) for pair in sorted(t.ranks, key=t.ranks.get)], "bos_token_id": t.bos_id,
              "eos_token_id": t.eos_id, "padding_token_id": t.pad_id}
     return {**{f"tokenizer.ggml.{key}": value for key, value in given.items() if value is not None},
@@ -200,6 +201,12 @@ def test_chat_templates(folder):
 def test_what_is_put_around(folder):
     roberta = {"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 1], "trim_offsets": True}
     tokenizer = load_tokenizer(folder("smollm", tokenizer={"post_processor": roberta}))
+    assert (tokenizer.prefix, tokenizer.suffix) == ((1,), (2,))
+    side = lambda text: {"SpecialToken": {"id": text, "type_id": 0}}
+    both = {"type": "TemplateProcessing", "pair": [], "special_tokens": {
+        text: {"id": text, "ids": [i], "tokens": [text]} for i, text in ((1, "<|im_start|>"), (2, "<|im_end|>"))},
+        "single": [side("<|im_start|>"), {"Sequence": {"id": "A", "type_id": 0}}, side("<|im_end|>")]}
+    tokenizer = load_tokenizer(folder("smollm", tokenizer={"post_processor": both}))
     assert (tokenizer.prefix, tokenizer.suffix) == ((1,), (2,))
     assert load_tokenizer(folder("opt", tokenizer_config={"add_eos_token": True})).suffix == (2,)
     tokenizer = load_tokenizer(folder("llama3", tokenizer_config={"add_bos_token": False}))
