@@ -48,7 +48,7 @@ def run(options, render=False):
         start = time.perf_counter()
         try:
             if render:
-                path.with_name("README.md").write_text(scripts.render(path), encoding="utf-8")
+                path.with_name("README.md").write_text(scripts.render(path), encoding="utf-8", newline="\n")
                 scripts.relink()
                 print(f"page: {_shown(path.with_name('README.md'))}")
             elif scripts.changed(path):

@@ -124,8 +124,8 @@ def write_class(folder, students, seed, rank, init, merge):
         seed += 1
     folder.mkdir(parents=True, exist_ok=True)
     for name, sheet in zip(names, sheets, strict=True):
-        (folder / name).write_text(as_markdown(sheet, blank=True, merge=merge), encoding="utf-8")
-    (folder / "key.md").write_text(key_table(sheets, merge), encoding="utf-8")
+        (folder / name).write_text(as_markdown(sheet, blank=True, merge=merge), encoding="utf-8", newline="\n")
+    (folder / "key.md").write_text(key_table(sheets, merge), encoding="utf-8", newline="\n")
     return f"{folder}: {students} different sheet{'s' * (students > 1)} and key.md\n"
 
 

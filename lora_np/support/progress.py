@@ -1,5 +1,6 @@
 """How far a training has come, on stderr or in one line of a notebook; and Ctrl-C that waits for the end of a step."""
 
+import io
 import signal
 import sys
 import time
@@ -17,7 +18,7 @@ class Progress:
 
     def __init__(self, label, steps, quiet, start=0, stream=None):
         self.label, self.steps, self.quiet, self.start = label, steps, quiet, start
-        self.stream = stream or sys.stderr
+        self.stream = stream or sys.stderr or io.StringIO()  # the last where stderr is closed
         self.on_terminal, self.jupyter = self.stream.isatty(), _jupyter()
         self.begin = self.last = time.perf_counter()
         self.open = False

@@ -1,4 +1,5 @@
-"""Running a command in whatever terminal there is: characters it lacks, a full disk, a reader who has gone."""
+"""Running a command in whatever terminal there is: characters it lacks, streams that are closed, a full disk, a reader
+who has gone."""
 
 import os
 import sys
@@ -6,9 +7,8 @@ import sys
 
 def run(name, main):
     """Call main() and end the process with the status that it returns; 1, after one line, where output cannot be
-    written. A character that the terminal cannot show becomes a question mark."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")
+    written."""
+    tolerate()
     try:
         status = main()
         sys.stdout.flush()
@@ -18,3 +18,19 @@ def run(name, main):
             print(f"{name}: {error}", file=sys.stderr)
         status = 1
     sys.exit(status)
+
+
+def tolerate():
+    """Let a character that the terminal lacks become a question mark, and what goes to a closed stream be lost."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed; the next file to be opened would take its number, and be written to
+            os.open(os.devnull, os.O_RDWR)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - to the end
+        elif name != "stdin" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")

@@ -33,12 +33,10 @@ def draw_graph(target, path=None, model=None):
     boxes, which nobody could read.
     """
     trace = Trace(target, model)
-    boxes, edges = _boxes(trace)
-    if len(boxes) > LIMIT:
-        raise ValueError(f"draw_graph: {len(boxes)} boxes are more than the {LIMIT} that can be read in one drawing; "
-                         "draw one module at a time: draw_graph(lambda: block(x).sum()), with a Tensor x of its input")
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # the same drawing whatever the user's settings are
+        boxes, edges = _boxes(trace)
+        _check_few(boxes)
         figure = _paint(boxes, *arrange(boxes, edges))
         if path is not None:
             figure.savefig(path, dpi=150)
@@ -123,3 +121,9 @@ def _curve(route, ways):
         points += straight
         codes += [Path.LINETO] * len(straight)
     return Path(points, codes)
+
+
+def _check_few(boxes):
+    if len(boxes) > LIMIT:
+        raise ValueError(f"draw_graph: {len(boxes)} boxes are more than the {LIMIT} that can be read in one drawing; "
+                         "draw one module at a time: draw_graph(lambda: block(x).sum()), with a Tensor x of its input")

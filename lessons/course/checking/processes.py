@@ -1,22 +1,39 @@
 """Ending a process and all that it started."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
 import time
+from ctypes import wintypes
 from pathlib import Path
 
+WINDOWS = os.name == "nt"
 PROC = Path("/proc")
 MARK = "LORA_NP_LESSONS_RUN"  # a variable in the environment of a worker, which what it starts inherits
 
 
-def end(process, mark):
+def hold(process):
+    """On Windows a job, which holds a process and all that it starts, even after the process itself has ended."""
+    if not WINDOWS:
+        return None
+    kernel = ctypes.WinDLL("kernel32")
+    kernel.CreateJobObjectW.restype = wintypes.HANDLE
+    job = wintypes.HANDLE(kernel.CreateJobObjectW(None, None))
+    return job if job and kernel.AssignProcessToJobObject(job, wintypes.HANDLE(int(process._handle))) else None
+
+
+def end(process, mark, job=None):
     """End a process, its group, and what it started in groups and sessions of their own, as far as it can be found.
 
-    mark: the value of MARK in its environment.
+    mark: the value of MARK in its environment. job: what hold gave for it.
     """
-    if os.name != "posix":
+    if job:
+        ctypes.WinDLL("kernel32").TerminateJobObject(job, 1)
+        ctypes.WinDLL("kernel32").CloseHandle(job)
+        return
+    if WINDOWS:
         if process.poll() is None:
             subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True)
         return

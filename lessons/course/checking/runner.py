@@ -31,7 +31,7 @@ sys.path[:] = json.loads(sys.argv[1])
 from lessons.course.checking.worker import main
 main()"""
 KEPT = ("SYSTEMROOT", "PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # what Python itself may need to start
-live = {}  # {process that runs now: its mark}
+live = {}  # {process that runs now: its mark, and on Windows the job that holds it}
 
 
 class CannotRun(Exception):
@@ -104,7 +104,7 @@ def _process(job, home, root, this):
     process = subprocess.Popen([sys.executable, "-I", "-B", "-c", BOOT, json.dumps(path)], stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=home, env=clean,
                                start_new_session=True)
-    live[process] = mark
+    live[process] = mark, processes.hold(process)
     try:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(job).encode() + b"\n")
@@ -114,9 +114,9 @@ def _process(job, home, root, this):
             raise CannotRun("it was stopped")
         return stop
     finally:
-        processes.end(process, mark)
+        if held := live.pop(process, None):
+            processes.end(process, *held)
         process.wait()
-        live.pop(process, None)
         with contextlib.suppress(OSError):
             process.stdin.close()
 
@@ -124,8 +124,8 @@ def _process(job, home, root, this):
 def stop():
     """End all processes that run now."""
     for process in list(live):
-        if mark := live.pop(process, None):
-            processes.end(process, mark)
+        if held := live.pop(process, None):
+            processes.end(process, *held)
 
 
 def _listen(process, job, this):
@@ -190,7 +190,11 @@ def _next(lines, deadline, process):
 
 def _ending(process):
     code = process.wait()
-    return f"makes Python crash (signal {-code})" if code < 0 else "ends Python itself, as os._exit does"
+    if code < 0:
+        return f"makes Python crash (signal {-code})"
+    if code >= 0xC0000000:  # how Windows counts what ended a process
+        return f"makes Python crash (code {code:#x})"
+    return "ends Python itself, as os._exit does"
 
 
 def _line(looks, shown):

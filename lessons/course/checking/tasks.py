@@ -177,11 +177,11 @@ def write_stubs():
         now = path.read_text(encoding="utf-8") if path.exists() else None
         shown = f"lessons/{folder.name}/{path.name}"
         if now in (None, old.get(name)) and now != text:
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", newline="\n")
             lines.append(f"{shown}: written")
         elif now != text:
             lines.append(f"{shown}: left as it is, because it is not the stub any more")
     if not new:
         return ["there are no solutions in this copy of the course, so the stubs stay as they are"]
-    STUBS.write_text(json.dumps({**old, **new}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    STUBS.write_text(json.dumps({**old, **new}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     return lines or ["all stubs are up to date"]

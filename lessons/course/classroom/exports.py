@@ -74,7 +74,8 @@ def write_texts(rows, pages, folder):
                 number, brief = row["exercise"], f"{row['status'].replace('_', ' ')}: {row['message']}"
                 sections[number] = pages.get((student, number)) or sections.get(number) or brief
         text = "\n\n".join(f"== {n}\n{SECTION.sub('', sections[n])}" for n in sorted(sections))
-        path.write_text(printable(f"{student}\n\n{text}\n"), encoding="utf-8", errors="backslashreplace")
+        path.write_text(printable(f"{student}\n\n{text}\n"), encoding="utf-8", errors="backslashreplace",
+                        newline="\n")
     return bool(taken)
 
 
@@ -99,15 +100,16 @@ def draw(rows, path):
     from ..pages import figures  # Matplotlib: only where something is drawn
     (number, _), n = common[0]
     students = len({r["student"] for r in rows})
-    fig, ax = figures.new("", width=11, height=1.8 + 0.5 * len(common))
-    fig.suptitle(f"Exercise {number}: {n} of {students} students have one misconception in common", x=0.01, ha="left",
-                 fontweight="bold", fontsize=15)
-    labels = [f"{number}  {name.replace('-', ' ')}" for (number, name), _ in common][::-1]
-    ax.barh(labels, [n for _, n in common][::-1], color=figures.FULL)
-    for i, (_, n) in enumerate(common[::-1]):
-        figures.label(ax, n, i, str(n), figures.INK)
-    ax.set(xlabel="students with this misconception")
-    ax.grid(False)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    with figures.style():
+        fig, ax = figures.new("", width=11, height=1.8 + 0.5 * len(common))
+        fig.suptitle(f"Exercise {number}: {n} of {students} students have one misconception in common", x=0.01,
+                     ha="left", fontweight="bold", fontsize=15)
+        labels = [f"{number}  {name.replace('-', ' ')}" for (number, name), _ in common][::-1]
+        ax.barh(labels, [n for _, n in common][::-1], color=figures.FULL)
+        for i, (_, n) in enumerate(common[::-1]):
+            figures.label(ax, n, i, str(n), figures.INK)
+        ax.set(xlabel="students with this misconception")
+        ax.grid(False)
+        ax.xaxis.get_major_locator().set_params(integer=True)
     figures.write(fig, Path(path))
     return True

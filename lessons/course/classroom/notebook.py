@@ -47,7 +47,7 @@ def _judged(number, timeout):
         return exercise, None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{exercise.name}.py"
-        file.write_text(_defined([task.name for task in exercise.tasks], cells), encoding="utf-8")
+        file.write_text(_defined([task.name for task in exercise.tasks], cells), encoding="utf-8", newline="\n")
         return exercise, judge.verdict(exercise, file, timeout, SHOWN)
 
 

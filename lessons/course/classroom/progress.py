@@ -29,7 +29,8 @@ def next_hint(exercise, task):
     rung = min(hints_taken(exercise, task) + 1, RUNGS)
     FOLDER.mkdir(exist_ok=True)
     partial = FOLDER / "hints.json.partial"
-    partial.write_text(json.dumps({**_read(), f"{exercise.number} {task.name}": rung}, indent=1), encoding="utf-8")
+    partial.write_text(json.dumps({**_read(), f"{exercise.number} {task.name}": rung}, indent=1), encoding="utf-8",
+                       newline="\n")
     os.replace(partial, FOLDER / "hints.json")
     return rung, task.hints[rung - 1] if rung < RUNGS else _solution(exercise, task)
 
@@ -46,10 +47,15 @@ def _solution(exercise, task):
 def reset(exercise):
     """Put the stub in the place of a student's file. Returns the path of its backup; None if there was none to make."""
     stub, kept = tasks.stubs()[exercise.name], None
-    if exercise.file.exists() and exercise.file.read_bytes() != stub.encode():
+    if exercise.file.exists() and _text(exercise.file) != stub.encode():
         kept = backup(exercise.file, exercise.name)
-    exercise.file.write_text(stub, encoding="utf-8")
+    exercise.file.write_text(stub, encoding="utf-8", newline="\n")
     return kept
+
+
+def _text(file):
+    """What a file holds, whatever an editor or a checkout has made of its line ends and its first bytes."""
+    return file.read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
 
 
 def backup(file, name):

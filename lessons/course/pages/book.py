@@ -72,7 +72,7 @@ def write(path=BOOK):
     path.write_text(PAGE.format(style=parts["style.css"], script=parts["book.js"] + parts["live.js"],
                                 contents="\n".join(map(_entry, chapters)),
                                 chapters="\n".join(_article(chapters, i) for i in range(len(chapters)))),
-                    encoding="utf-8")
+                    encoding="utf-8", newline="\n")
     return path
 
 

@@ -87,6 +87,7 @@ def subtitle(ax, text):
     ax.set_title(text, fontsize=ax.xaxis.label.get_fontsize(), fontweight="normal")
 
 
+@style()
 def label(ax, x, y, text, color, dx=6, dy=0, **options):
     """Write a name beside its line, at the data point (x, y), dx and dy points away: no legend to look up."""
     options = {"ha": "left", "va": "center", "fontsize": ax.xaxis.label.get_fontsize(), **options}

@@ -35,7 +35,7 @@ def write(path, target, keep):
     """Write the notebook of a lesson. One that is there and was changed goes to keep(target) first; returns its result."""
     cells = _cells(path)
     kept = keep(target) if target.exists() and _was_changed(target) else None
-    target.write_text(_text(cells), encoding="utf-8")
+    target.write_text(_text(cells), encoding="utf-8", newline="\n")
     return kept
 
 

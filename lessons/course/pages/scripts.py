@@ -156,7 +156,7 @@ def relink():
             old = page.read_text(encoding="utf-8")
             new = re.sub(r"^.*\[The course\]\(\.\./README\.md\).*$", lambda _, path=path: links(path), old, flags=re.M)
             if new != old:
-                page.write_text(new, encoding="utf-8")
+                page.write_text(new, encoding="utf-8", newline="\n")
 
 
 def drift(path):
