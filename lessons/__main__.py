@@ -199,10 +199,10 @@ def stubs(options):
 
 COMMANDS = {  # name: (function, what it takes, what it does)
     "run": (run, "lessons", "run every lesson, or these, and draw their figures; the word itself may be left out"),
-    "book": (write_book, "", "write lessons/book.html, the whole course in one file for any browser"),
     "list": (list_, "lessons", "what there is"),
     "render": (render, "lessons", "run, and write the pages (lessons/08_…/README.md)"),
     "notebook": (notebook, "lessons", "write lessons/08_…/lesson.ipynb"),
+    "book": (write_book, "", "write lessons/book.html, the whole course in one file for any browser"),
     "retrain": (retrain, "", "rebuild the pretrained bases that lessons start from"),
     "check": (check, "exercises", "check all exercises, a line each, or one in full"),
     "watch": (watch, "exercises", "check again whenever a file is saved, and go on when it is done"),

@@ -10,10 +10,10 @@ TITLE = "matrix product and broadcasting"
 ROWS = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
 
 
-def matmul_backward(X, W, G):
-    X, W = Tensor(X, requires_grad=True), Tensor(W, requires_grad=True)
-    (X @ W).backward(G)
-    return X.grad, W.grad
+def matmul_backward(X, M, G):
+    X, M = Tensor(X, requires_grad=True), Tensor(M, requires_grad=True)
+    (X @ M).backward(G)
+    return X.grad, M.grad
 
 
 def unbroadcast(G, shape):
@@ -61,47 +61,49 @@ def only_one_axis(G, shape):
 
 TASKS = (
     Task(
-        matmul_backward, ("dX", "dW"),
-        checks=(Check("X (4, 5), W (5, 3), uneven upstream gradients", product(4, 5, 3), example=lambda: (
+        matmul_backward, ("dX", "dM"),
+        checks=(Check("X (4, 5), M (5, 3), uneven upstream gradients", product(4, 5, 3), example=lambda: (
                     np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]), np.array([[10.0]]))),
                 Check("one row", product(1, 3, 6)),
                 Check("three square matrices, where every transpose fits", product(3, 3, 3))),
-        hints=("Y[i, j] is the sum over k of X[i, k] W[k, j]. In which entries of Y does X[i, k] appear, and times "
+        hints=("H[i, j] is the sum over k of X[i, k] M[k, j]. In which entries of H does X[i, k] appear, and times "
                "what?",
-               "dX[i, k] = sum over j of G[i, j] W[k, j]; dW[k, j] = sum over i of X[i, k] G[i, j].",
+               "dX[i, k] = sum over j of G[i, j] M[k, j]; dM[k, j] = sum over i of X[i, k] G[i, j].",
                "return G @ ____, ____ @ G"),
         misconceptions=(
             Misconception(
-                "W-not-transposed", lambda X, W, G: (G @ W, X.T @ G),
-                "The sum in dX runs over the columns of W, so W is transposed: dX = G W^T.",
-                "write both as np.einsum('ij,kj->ik', G, W), and read off which index is summed."),
+                "W-not-transposed", lambda X, M, G: (G @ M, X.T @ G),
+                "The sum in dX runs over the columns of M, so M is transposed: dX = G M^T.",
+                "write both as np.einsum('ij,kj->ik', G, M), and read off which index is summed.",
+                called="M not transposed"),
             Misconception(
-                "X-not-transposed", lambda X, W, G: (G @ W.T, X @ G),
-                "The sum in dW runs over the rows of X, so X is transposed: dW = X^T G.",
+                "X-not-transposed", lambda X, M, G: (G @ M.T, X @ G),
+                "The sum in dM runs over the rows of X, so X is transposed: dM = X^T G.",
                 "write it as np.einsum('ik,ij->kj', X, G), and read off which index is summed."),
             Misconception(
-                "no-factor-transposed", lambda X, W, G: (G @ W, X @ G),
-                "The shapes must fit: dX = G W^T is (n, m) times (m, k), and dW = X^T G is (k, n) times (n, m).",
-                "write the shapes of X, W and G under each product."),
+                "no-factor-transposed", lambda X, M, G: (G @ M, X @ G),
+                "The shapes must fit: dX = G M^T is (n, m) times (m, k), and dM = X^T G is (k, n) times (n, m).",
+                "write the shapes of X, M and G under each product."),
             Misconception(
-                "factors-exchanged-in-dX", lambda X, W, G: (W @ G, X.T @ G),
-                "dX = G W^T: each row of dX belongs to a row of G, so G stands on the left.",
+                "factors-exchanged-in-dX", lambda X, M, G: (M @ G, X.T @ G),
+                "dX = G M^T: each row of dX belongs to a row of G, so G stands on the left.",
                 "change one row of G: only that row of dX may move."),
             Misconception(
-                "dW-transposed", lambda X, W, G: (G @ W.T, G.T @ X),
-                "A gradient has the shape of what it belongs to: dW = X^T G is (k, m), like W.",
-                "print W.shape beside the shape of your dW."),
+                "dW-transposed", lambda X, M, G: (G @ M.T, G.T @ X),
+                "A gradient has the shape of what it belongs to: dM = X^T G is (k, m), like M.",
+                "print M.shape beside the shape of your dM.",
+                called="dM transposed"),
             Misconception(
-                "dX-transposed", lambda X, W, G: (W @ G.T, X.T @ G),
-                "A gradient has the shape of what it belongs to: dX = G W^T is (n, k), like X.",
+                "dX-transposed", lambda X, M, G: (M @ G.T, X.T @ G),
+                "A gradient has the shape of what it belongs to: dX = G M^T is (n, k), like X.",
                 "print X.shape beside the shape of your dX."),
             Misconception(
-                "gradients-in-the-other-order", lambda X, W, G: (X.T @ G, G @ W.T),
-                "The first result is the gradient of X, the second that of W.",
-                "print both shapes beside X.shape and W.shape."),
+                "gradients-in-the-other-order", lambda X, M, G: (X.T @ G, G @ M.T),
+                "The first result is the gradient of X, the second that of M.",
+                "print both shapes beside X.shape and M.shape."),
             Misconception(
-                "upstream-gradient-ignored", lambda X, W, G: (np.ones(G.shape) @ W.T, X.T @ np.ones(G.shape)),
-                "G says how much each entry of Y matters to the loss; with ones, the loss would be Y.sum().",
+                "upstream-gradient-ignored", lambda X, M, G: (np.ones(G.shape) @ M.T, X.T @ np.ones(G.shape)),
+                "G says how much each entry of H matters to the loss; with ones, the loss would be H.sum().",
                 "double G: both gradients must double."),
         )),
     Task(

@@ -1,19 +1,19 @@
 """Exercise 02: going back through a matrix product and through broadcasting.
 
-G is the upstream gradient: G[i, j] = dL/dY[i, j], of the shape of Y. Plain NumPy.
+G is the upstream gradient: G[i, j] = dL/dH[i, j], of the shape of H. Plain NumPy.
 Check your work with: python -m lessons check 02
 """
 
 import numpy as np
 
 
-def matmul_backward(X, W, G):
-    """(dX, dW) for Y = X @ W. X: (n, k), W: (k, m), G: (n, m). dX has the shape of X, dW that of W.
+def matmul_backward(X, M, G):
+    """(dX, dM) for H = X @ M. X: (n, k), M: (k, m), G: (n, m). dX has the shape of X, dM that of M.
 
-    Example: with X = [[1, 2]], W = [[3], [4]] and G = [[10]], dX = [[30, 40]] and dW = [[10], [20]].
+    Example: with X = [[1, 2]], M = [[3], [4]] and G = [[10]], dX = [[30, 40]] and dM = [[10], [20]].
     """
     # <solution>
-    return G @ W.T, X.T @ G
+    return G @ M.T, X.T @ G
     # </solution>
 
 

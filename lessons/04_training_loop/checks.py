@@ -1,10 +1,10 @@
-"""Checks of exercise 04. The right answers come from the library's SGD."""
+"""Checks of exercise 04. The right answers come from the library's SGD and AdamW."""
 
 import numpy as np
 
 from lessons.course.checking.tasks import Check, Misconception, Task
 from lora_np import Tensor
-from lora_np.optim import SGD
+from lora_np.optim import SGD, AdamW
 
 NAME = "ex04_training_loop"
 TITLE = "a training loop"
@@ -23,6 +23,15 @@ def train(parameters, loss, lr, steps):
         optimizer.step()
         losses.append(value.item())
     return losses
+
+
+def adamw_step(w, g, mean, square, t, lr, weight_decay):
+    p = Tensor(w, requires_grad=True)
+    p.grad = g
+    optimizer = AdamW([p], lr, weight_decay=weight_decay)
+    optimizer.load_state_dict({"steps": np.array([t - 1.0]), "m": mean.ravel(), "v": square.ravel()})
+    optimizer.step()
+    return p.numpy(), optimizer.m.reshape(w.shape), optimizer.v.reshape(w.shape)
 
 
 def moved_to(step, parameters, lr):
@@ -116,6 +125,38 @@ def loop(clear="first", record="before", sign=1, extra=0):
     return wrong
 
 
+def between_steps(t, decay=False):
+    """A parameter at step t, with gradients of very different sizes."""
+    def draw(rng):
+        w, g = rng.normal(size=(3, 2)), rng.normal(size=(3, 2)) * 10.0 ** np.arange(-2, 4).reshape(3, 2)
+        mean = g * rng.uniform(0.2, 0.6, g.shape) if t > 1 else np.zeros_like(g)
+        square = g ** 2 * rng.uniform(0.01, 0.04, g.shape) if t > 1 else np.zeros_like(g)
+        return w, g, mean, square, t, float(rng.uniform(0.05, 0.2)), float(rng.uniform(0.2, 0.5)) if decay else 0.0
+    return draw
+
+
+def step_one():
+    """The example of adamw_step."""
+    return np.array([1.0, 2.0]), np.array([3.0, -0.01]), np.zeros(2), np.zeros(2), 1, 0.1, 0.0
+
+
+def adamw(betas=(0.9, 0.999), power=None, root=np.sqrt, sign=1, of_mean=False, kept="means", decay="decoupled"):
+    """adamw_step with one of its parts done wrong."""
+    beta1, beta2 = betas
+
+    def wrong(w, g, mean, square, t, lr, weight_decay):
+        g = g + weight_decay * w if decay == "in the gradient" else g
+        mean = beta1 * mean + (1 - beta1) * g
+        square = beta2 * square + (1 - beta2) * (mean if of_mean else g) ** 2
+        count = t if power is None else power
+        corrected = [m / (1 - beta ** count) if count else m for m, beta in ((mean, beta1), (square, beta2))]
+        step = sign * lr * corrected[0] / (root(corrected[1]) + 1e-8)
+        pulled = {"decoupled": lr * weight_decay * w, "whole": weight_decay * w,
+                  "late": lr * weight_decay * (w - step)}.get(decay, 0)
+        return w - pulled - step, *(corrected if kept == "corrected" else (mean, square))
+    return wrong
+
+
 TASKS = (
     Task(
         sgd_step, "parameters",
@@ -193,5 +234,62 @@ TASKS = (
                 "one-step-too-many", loop(extra=1),
                 "steps is how often a step is made, and how many losses there are.",
                 "call it with steps = 0: nothing may move."),
+        )),
+    Task(
+        adamw_step, ("w", "mean", "square"),
+        checks=(Check("step 1, from means of zero", between_steps(1), step_one),
+                Check("step 5, with means from before", between_steps(5)),
+                Check("step 5, with weight decay", between_steps(5, decay=True))),
+        hints=("Both means start at zero. After one step, how large is each beside g and g^2, and what makes up for it?",
+               "mean = 0.9 mean + 0.1 g; square = 0.999 square + 0.001 g^2; w = w - lr weight_decay w - lr (mean / (1 - "
+               "0.9^t)) / (sqrt(square / (1 - 0.999^t)) + 1e-8).",
+               "w = w - lr * weight_decay * ____ - lr * (mean / ____) / (np.sqrt(square / ____) + 1e-8)"),
+        misconceptions=(
+            Misconception(
+                "bias-correction-left-out", adamw(power=0),
+                "Means that start at zero are too small at first. Dividing by 1 - beta^t makes up for that.",
+                "take step 1 with g = 1: without the correction it is about three learning rates long."),
+            Misconception(
+                "corrected-by-beta-and-not-its-power", adamw(power=1),
+                "The correction fades as the means fill up: at step t it is 1 - beta^t, and only at step 1 that is 1 - "
+                "beta.",
+                "print 1 - 0.9 ** t for t = 1, 10 and 100."),
+            Misconception(
+                "root-left-out", adamw(root=lambda square: square),
+                "The square is a mean of g^2; its root has the size of g, so that the quotient has none.",
+                "multiply g by 10 at step 1: the step should stay as long as it was."),
+            Misconception(
+                "square-of-the-mean", adamw(of_mean=True),
+                "The second mean is of the squares of the gradients, not of the square of the first mean.",
+                "take gradients of 1 and -1 in turn: the mean goes to 0, the mean of squares stays 1."),
+            Misconception(
+                "betas-exchanged", adamw(betas=(0.999, 0.9)),
+                "beta1 = 0.9 is for the mean of the gradients, beta2 = 0.999 for that of their squares.",
+                "take one step with g = 1 from means of zero: mean should be 0.1 and square 0.001."),
+            Misconception(
+                "stepped-uphill", adamw(sign=-1),
+                "The mean points where the loss rises, as a gradient does; subtract the step.",
+                "take a step at w = 1 with g = 1: w should become smaller."),
+            Misconception(
+                "corrected-means-handed-on", adamw(kept="corrected"),
+                "The corrected means are for this step alone. What goes on to the next step is mean and square themselves.",
+                "take two steps with g = 1: after the second, mean should be 0.19."),
+            Misconception(
+                "decay-in-the-gradient", adamw(decay="in the gradient"),
+                "The decay is apart from the gradient: this is the W of AdamW. Added to g, it would be divided by the "
+                "root of the squares, and large gradients would hardly decay.",
+                "with g = 0 and means of zero, a step should shrink w by lr * weight_decay * w."),
+            Misconception(
+                "decay-without-the-learning-rate", adamw(decay="whole"),
+                "The decay is lr * weight_decay * w, so that a schedule shrinks it along with the step.",
+                "with lr = 0, nothing may move."),
+            Misconception(
+                "decay-of-the-new-weight", adamw(decay="late"),
+                "The decay is of w as it was before the step.",
+                "take a step from w = 0: the decay should be 0."),
+            Misconception(
+                "decay-left-out", adamw(decay="none"),
+                "lr * weight_decay * w is subtracted, too.",
+                "with g = 0 and means of zero, a step should shrink w."),
         )),
 )

@@ -17,12 +17,12 @@ def causal_mask(T):
     return np.array([[0.0 if key <= query else -np.inf for key in range(T)] for query in range(T)])
 
 
-def attention_weights(q, k):
-    P = np.zeros((len(q), len(q)))
-    for key in range(len(q)):
-        v = np.zeros(k.shape)
+def attention_weights(Q, K):
+    P = np.zeros((len(Q), len(Q)))
+    for key in range(len(Q)):
+        v = np.zeros(K.shape)
         v[key, 0] = 1  # column 0 of P v is then column `key` of P
-        P[:, key] = ops.causal_attention(q, k, v).data[:, 0]
+        P[:, key] = ops.causal_attention(Q, K, v).data[:, 0]
     return P
 
 
@@ -69,9 +69,9 @@ def largest_of_all(S):
     return E / E.sum(axis=-1, keepdims=True)
 
 
-def weights(scale=lambda T, c: c ** 0.5, mask=causal_mask, axis=-1, scores=lambda q, k: q @ k.T):
+def weights(scale=lambda T, c: c ** 0.5, mask=causal_mask, axis=-1, scores=lambda Q, K: Q @ K.T):
     """attention_weights with one thing wrong."""
-    return lambda q, k: over(axis)(scores(q, k) / scale(*q.shape) + mask(len(q)))
+    return lambda Q, K: over(axis)(scores(Q, K) / scale(*Q.shape) + mask(len(Q)))
 
 
 TASKS = (
@@ -187,8 +187,8 @@ TASKS = (
                 Check("T = 6, c = 2", queries_and_keys(6, 2)),
                 Check("T = c = 4, where a wrong transpose raises no error", queries_and_keys(4, 4)),
                 Check("T = 1", queries_and_keys(1, 5), example=lambda: (np.ones((1, 2)), np.full((1, 2), 3.0)))),
-        hints=("Four steps lead from q and k to P. In which order: softmax, scaling, product, mask?",
-               "P = softmax(q k^T / sqrt(c) + mask), with q k^T of shape (T, T) and c = q.shape[1].",
+        hints=("Four steps lead from Q and K to P. In which order: softmax, scaling, product, mask?",
+               "P = softmax(Q K^T / sqrt(c) + mask), with Q K^T of shape (T, T) and c = Q.shape[1].",
                "return softmax(____ @ ____ / np.sqrt(____) + ____)"),
         misconceptions=(
             Misconception(
@@ -198,21 +198,21 @@ TASKS = (
             Misconception(
                 "divided-by-c", weights(scale=lambda T, c: c),
                 "Scores are divided by sqrt(c): a sum of c random products has a size of about sqrt(c), not c.",
-                "measure (q @ k.T).std() for c = 4 and for c = 400."),
+                "measure (Q @ K.T).std() for c = 4 and for c = 400."),
             Misconception(
                 "divided-by-the-root-of-T", weights(scale=lambda T, c: T ** 0.5),
-                "c is the number of columns of q, what the products are summed over; T is the number of positions.",
-                "print q.shape."),
+                "c is the number of columns of Q, what the products are summed over; T is the number of positions.",
+                "print Q.shape."),
             Misconception(
                 "mask-left-out", weights(mask=lambda T: 0),
                 "Without the mask every position sees the ones that it is to predict.",
                 "print P[0]: the first position may look at itself only."),
             Misconception(
-                "mask-after-softmax", lambda q, k: weights(mask=lambda T: 0)(q, k) * np.tri(len(q)),
+                "mask-after-softmax", lambda Q, K: weights(mask=lambda T: 0)(Q, K) * np.tri(len(Q)),
                 "Weights that are set to 0 after the softmax leave rows that no longer sum to 1: mask the scores.",
                 "print P.sum(axis=-1)."),
             Misconception(
-                "hidden-scores-set-to-zero", lambda q, k: over(-1)(q @ k.T / q.shape[1] ** 0.5 * np.tri(len(q))),
+                "hidden-scores-set-to-zero", lambda Q, K: over(-1)(Q @ K.T / Q.shape[1] ** 0.5 * np.tri(len(Q))),
                 "A score of 0 is a score like any other, and gets a weight: hidden scores are -inf before the softmax.",
                 "print np.exp(0.0) and np.exp(-np.inf)."),
             Misconception(
@@ -220,8 +220,8 @@ TASKS = (
                 "Each query shares out a weight of 1 among the keys: rows sum to 1.",
                 "print P.sum(axis=-1) and P.sum(axis=-2)."),
             Misconception(
-                "keys-ask-the-queries", weights(scores=lambda q, k: k @ q.T),
-                "Row i belongs to query i: the product is q @ k.T.",
-                "set q[0] to zero: row 0 of the scores must be zero, not column 0."),
+                "keys-ask-the-queries", weights(scores=lambda Q, K: K @ Q.T),
+                "Row i belongs to query i: the product is Q @ K.T.",
+                "set Q[0] to zero: row 0 of the scores must be zero, not column 0."),
         )),
 )

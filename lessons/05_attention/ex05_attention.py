@@ -27,11 +27,11 @@ def causal_mask(T):
     raise NotImplementedError
 
 
-def attention_weights(q, k):
-    """P (T, T): row i holds how much position i looks at each position, and sums to 1. q, k: (T, c).
+def attention_weights(Q, K):
+    """P (T, T): row i holds how much position i looks at each position, and sums to 1. Q, K: (T, c).
 
-    The scores are q k^T / sqrt(c), with the causal mask. You may use the two functions above.
+    The scores are Q K^T / sqrt(c), with the causal mask. You may use the two functions above.
 
-    Example: for T = 1 it is [[1.0]], whatever q and k are.
+    Example: for T = 1 it is [[1.0]], whatever Q and K are.
     """
     raise NotImplementedError

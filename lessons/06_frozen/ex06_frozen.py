@@ -1,4 +1,4 @@
-"""Exercise 06: what freezing leaves out of the backward pass, and what it leaves in.
+"""Exercise 06: what freezing saves in the backward pass, and what it cannot save.
 
 x: (n, k) in rows. A layer h = x W0^T with a weight W0 (d, k). Plain NumPy, and lora_np Tensors in freeze.
 Check your work with: python -m lessons check 06

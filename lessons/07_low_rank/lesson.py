@@ -214,11 +214,11 @@ cut_full = {r: right_with(full, full_update, r) for r in CUTS}
 for r, fraction in cut_full.items():
     print(f"q and v truncated to rank {r:>2}: about {fraction:.0%} right")
 assert cut_full[8] == 1  # as good as before
-assert cut_full[2] < 0.5 < cut_full[4] <= 0.9  # page
+assert cut_full[1] < 0.5 < cut_full[4] <= 0.9  # page
 
 # %% [markdown]
 # So the answer to the second question at the top: with the 4 pieces that hold three quarters of the squared size, the model
-# still gets most sequences right, but clearly fewer than before. At rank 8, where more than a quarter of the length was
+# still gets most sequences right, but not as many as before. At rank 8, where more than a quarter of the length was
 # still lost, it sorts as well as before: the directions left out did not matter for the task. This is the observation that
 # LoRA rests on. But note what helped: embeddings, MLPs and the other half of attention kept their full updates, 22,240
 # numbers that LoRA on q and v would not have.
@@ -252,15 +252,16 @@ for r in trained_at:
     print(f"rank {r}: trained in full and then truncated, about {cut_qv[r]:.0%}; "
           f"trained as B A, about {trained_at[r]:.0%}")
 print(f"rank 32, nothing truncated: about {cut_qv[32]:.0%}")
-assert cut_qv[8] < 0.5 < trained_at[8]
-assert cut_qv[4] <= 0.1 and trained_at[8] >= 0.8  # page
+assert cut_qv[4] < 0.1 < 0.5 < trained_at[4]
+assert cut_qv[8] <= 0.6 and trained_at[8] >= 0.8  # page
 assert np.mean([share(M, 8) for M in qv_update.values()]) > 0.8  # page
 assert count_parameters(full)[1] - 4 * 32 * 32 == 22_240  # page
 
 # %% [markdown]
 # The two differ widely. With nothing else to help, the update that training finds in q and v needs more than 8 directions,
-# although its first 8 hold most of its squared size. Yet there is *another* update, of rank 8 from the start, that does the
-# task well, and training $B$ and $A$ finds it.
+# although its first 8 hold most of its squared size; cut to 4, it does nothing right. Yet there is *another* update, of
+# rank 4 from the start, that does most of the task, and one of rank 8 that does nearly all of it. Training $B$ and $A$
+# finds them.
 #
 # So the case for LoRA is not that a full update is of low rank: ours is not, quite. It is that among all updates that do
 # the task there is one of low rank, and that gradient descent on $B$ and $A$ reaches it. How low the rank may be, nobody
