@@ -13,6 +13,7 @@ import numpy as np
 from ..support.checks import expect
 
 MAPPED = 1 << 26  # bytes from which on a file is not copied into memory
+LFS = b"version https://git-lfs"
 _repr = Repr()
 _repr.maxstring = _repr.maxother = 100
 brief = _repr.repr  # a value as an error shows it, cut in the middle where it is long
@@ -69,10 +70,14 @@ def find_model(name, path):
 
 def file_bytes(path):
     """The bytes of a file as a read-only array: below 64 MB a copy in memory, so that the file may change or go;
-    of a larger one a window, which reads from the file as it is used, and which the file must outlive unchanged."""
+    of a larger one a window, which reads from the file as it is used, and which the file must outlive unchanged.
+
+    Raises ValueError for a Git LFS pointer, which stands in the place of a file that was not fetched."""
     if os.path.getsize(path) < MAPPED:
         raw = np.fromfile(path, np.uint8)
         raw.setflags(write=False)
+        if raw[:len(LFS)].tobytes() == LFS:
+            raise ValueError(f"{path}: a placeholder for a large file, which git lfs pull fetches")
         return raw
     return np.memmap(path, np.uint8, "r").view(np.ndarray)
 

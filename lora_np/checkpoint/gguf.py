@@ -34,8 +34,9 @@ def read(path):
     The arrays are read-only windows into the file's bytes, but for BF16, which becomes float32. Raises ValueError,
     saying what is wrong, for a file that is malformed or cut short, and for what is not read, by its name.
     """
+    raw = file_bytes(path)
     try:
-        return _parse(file_bytes(path))
+        return _parse(raw)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -43,8 +44,8 @@ def read(path):
 def _parse(raw):
     reader = _Reader(raw)
     if raw[:4].tobytes() != b"GGUF":
-        raise ValueError(f"not a GGUF file: it begins with {raw[:4].tobytes()}; is it a placeholder for a large one? A "
-                         "model of Transformers goes by the name of its folder")
+        raise ValueError(f"not a GGUF file: it begins with {raw[:4].tobytes()}; a model of Transformers goes by the name "
+                         "of its folder")
     reader.take(4)
     _check_version(reader.number("<I"))
     n_tensors, n_keys = reader.number("<Q"), reader.number("<Q")

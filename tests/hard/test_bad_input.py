@@ -149,7 +149,7 @@ ROWS = {
         (lambda o: ops.embedding(o.t, RAGGED), V, "embedding: the rows differ in length"),
         (lambda o: ops.embedding(o.t, [10 ** 30]), T, "embedding: expected integers, got object"),
         (lambda o: ops.layer_norm(o.t, A, A, eps=-1.0), V, "layer_norm: eps must not be negative, got -1.0"),
-        (lambda o: ops.layer_norm(o.t, A, A, eps=np.nan), V, "layer_norm: eps must not be negative, got nan"),
+        (lambda o: ops.layer_norm(o.t, A, A, eps=np.nan), V, "layer_norm: eps must be finite, got nan"),
         (lambda o: ops.layer_norm(o.t, A, A, eps=None), V, "layer_norm: eps must be a number, got None"),
         (lambda o: ops.dropout(o.t, "x", np.random.default_rng(0)), V, "dropout: p must be a number, got 'x'"),
         (lambda o: ops.dropout(o.t, 0.5, None), T, r"dropout: rng must be .* got None; np\.random\.default_rng\(0\)"),
@@ -403,7 +403,7 @@ def test_the_table_is_long_enough():
 @pytest.mark.parametrize(("options", "error", "words"), [
     ({"schedule": lambda step: None}, V, "fit: the schedule at step 0: lr must be a number, got None"),
     ({"schedule": lambda step: -1.0}, V, "fit: the schedule at step 0: lr must not be negative, got -1.0"),
-    ({"schedule": lambda step: np.nan}, V, "fit: the schedule at step 0: lr must not be negative, got nan"),
+    ({"schedule": lambda step: np.nan}, V, "fit: the schedule at step 0: lr must be finite, got nan"),
     ({"batches": [1, 2, 3]}, T, r"fit: a batch must be a pair \(x, y\), got int"),
     ({"batches": ["ab"]}, T, r"fit: a batch must be a pair \(x, y\), got str"),
     ({"batches": []}, V, "fit: the batches ended after 0 of 3 steps"),

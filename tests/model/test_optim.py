@@ -123,7 +123,7 @@ def test_what_cannot_be_trained(kind, parameters, error, words):
 
 @pytest.mark.parametrize(("make", "words"), [
     (lambda p: optim.SGD(p, lr=-1), "SGD: lr must not be negative, got -1"),
-    (lambda p: optim.SGD(p, lr=math.nan), "SGD: lr must not be negative, got nan"),
+    (lambda p: optim.SGD(p, lr=math.nan), "SGD: lr must be finite, got nan"),
     (lambda p: optim.SGD(p, lr=1, momentum=-0.1), "SGD: momentum must not be negative"),
     (lambda p: optim.AdamW(p, lr=1, weight_decay=-0.1), "AdamW: weight_decay must not be negative"),
     (lambda p: optim.AdamW(p, lr=1, eps=-1e-8), "AdamW: eps must not be negative"),
