@@ -101,7 +101,8 @@ def add_lora(model, config, layer=LoraLinear) -> list:
 def merge(model):
     """Add every update to its weight: the model then computes what a plain one does, with as many operations.
 
-    W0 is kept for unmerge; remove(model) lets it go. Raises ValueError, and merges none, where a W0 is kept in blocks."""
+    W0 is kept for unmerge; remove(model) lets it go. Raises ValueError where a W0 is kept in blocks, and merges none.
+    """
     for path, layer in lora_layers(model).items():
         _check_mergeable(path, layer)
     for layer in lora_layers(model).values():

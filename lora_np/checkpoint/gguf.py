@@ -22,10 +22,9 @@ FLOATS = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"
 BLOCKS = {"Q4_0": np.dtype([("scale", "<f2"), ("codes", "u1", 16)]),
           "Q4_1": np.dtype([("scale", "<f2"), ("shift", "<f2"), ("codes", "u1", 16)]),
           "Q8_0": np.dtype([("scale", "<f2"), ("codes", "i1", 32)])}
-TYPES = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K",
-         12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S",
-         20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64",
-         29: "IQ1_M", 30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"}
+NAMES = ("F32 F16 Q4_0 Q4_1 Q4_2 Q4_3 Q5_0 Q5_1 Q8_0 Q8_1 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K IQ2_XXS IQ2_XS IQ3_XXS IQ1_S "
+         "IQ4_NL IQ3_S IQ2_S IQ4_XS I8 I16 I32 I64 F64 IQ1_M BF16")
+TYPES = {**dict(enumerate(NAMES.split())), 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"}
 
 
 def read(path):
@@ -44,10 +43,13 @@ def read(path):
 def _parse(raw):
     reader = _Reader(raw)
     if raw[:4].tobytes() != b"GGUF":
-        raise ValueError(f"not a GGUF file: it begins with {raw[:4].tobytes()}; a model of Transformers goes by the name "
-                         "of its folder")
+        raise ValueError(f"not a GGUF file: it begins with {raw[:4].tobytes()}; a model of Transformers goes by the "
+                         "name of its folder")
     reader.take(4)
-    _check_version(reader.number("<I"))
+    version = reader.number("<I")
+    if version not in (2, 3):
+        kind = "big-endian" if version in (2 << 24, 3 << 24) else f"version {version}"
+        raise ValueError(f"a GGUF file of {kind}; read are versions 2 and 3, little-endian")
     n_tensors, n_keys = reader.number("<Q"), reader.number("<Q")
     metadata = reader.named(n_keys, reader.value)
     align = _alignment(metadata)
@@ -56,11 +58,11 @@ def _parse(raw):
     tensors = {}
     for name, (shape, kind, offset) in sorted(entries.items(), key=lambda entry: entry[1][2]):
         if start + offset < end or offset % align:
-            raise ValueError(f"{name!r} begins at byte {offset:,} of the numbers, inside another tensor or at no "
+            raise ValueError(f"{name[:80]!r} begins at byte {offset:,} of the numbers, inside another tensor or at no "
                              f"multiple of {align}")
         end = start + offset + _size(name, shape, kind)
         if end > len(raw):
-            raise ValueError(f"{name!r} should end at byte {end:,}, but the file has {len(raw):,}; was it cut short?")
+            raise ValueError(f"{name[:80]!r} should end at byte {end:,}, the file at {len(raw):,}; was it cut short?")
         tensors[name] = _numbers(raw[start + offset:end], shape, kind)
     return tensors, metadata
 
@@ -99,8 +101,7 @@ class _Reader:
 
     def tensor(self):
         """(shape, type, offset) of a tensor."""
-        axes = self.number("<I")
-        if axes > 4:
+        if (axes := self.number("<I")) > 4:
             raise ValueError(f"{axes:,} axes, more than the 4 that there can be")
         shape = tuple(self.number("<Q") for _ in range(axes))[::-1]
         kind, offset = self.number("<I"), self.number("<Q")
@@ -139,12 +140,6 @@ def _size(name, shape, kind):
     if len(shape) != 2 or shape[1] % 32:
         raise ValueError(f"{name[:80]!r} is {kind} of shape {shape}; expected rows of a multiple of 32 numbers")
     return math.prod(shape) // 32 * BLOCKS[kind].itemsize
-
-
-def _check_version(version):
-    if version not in (2, 3):
-        kind = "big-endian" if version in (2 << 24, 3 << 24) else f"version {version}"
-        raise ValueError(f"a GGUF file of {kind}; read are versions 2 and 3, little-endian")
 
 
 def _alignment(metadata):

@@ -26,7 +26,7 @@ def load_tokenizer(path) -> CharTokenizer | BPETokenizer:
     path: as for load_model. eos_ids are those that config.json, generation_config.json and the tokenizer's own files
     name, in this order. Raises ValueError that names what is not built, FileNotFoundError where there is no tokenizer.
     """
-    path = find_model("load_tokenizer", path)
+    path = find_model("load_tokenizer", path, "tokenizer.json")
     if path.is_file():
         with _named(path):
             return from_gguf(gguf.read(path)[1])

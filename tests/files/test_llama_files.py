@@ -151,7 +151,7 @@ def test_names_in_files_of_other_makers_are_understood(base):
         **{name.removeprefix("model."): array for name, array in arrays.items()}})
     assert (load_model(base)(IDS).data == model(IDS).data).all()
     rewrite(base / "model.safetensors", lambda arrays: {**arrays, "lm_head.weight": arrays["lm_head.weight"] + 1})
-    with pytest.raises(ValueError, match="lm_head.weight differs from embed_tokens.weight; by config.json they are one"):
+    with pytest.raises(ValueError, match=r"lm_head.weight differs from embed_tokens.weight; by config.json they are one"):
         load_model(base)
 
 

@@ -343,8 +343,8 @@ ROWS = {
         (lambda o: data.sorting("x"), V, "sorting: batch must be a whole number"),
     ],
     "files": [
-        (lambda o: checkpoint.save_model(None, "x"), T, "save_model: expected a GPT, got NoneType"),
-        (lambda o: checkpoint.save_model(nn.Linear(2, 2), "x"), T, "save_model: expected a GPT, got Linear"),
+        (lambda o: checkpoint.save_model(None, "x"), T, "save_model: expected a Decoder, got NoneType"),
+        (lambda o: checkpoint.save_model(nn.Linear(2, 2), "x"), T, "save_model: expected a Decoder, got Linear"),
         (lambda o: checkpoint.save_model(o.model, None), T, "save_model: expected a path, got NoneType"),
         (lambda o: checkpoint.save_model(o.model, "x", tokenizer="x"), T, "save_model: expected a CharTokenizer"),
         (lambda o: checkpoint.save_model(o.lora, "x"), V, "save_model: this model has LoRA layers"),
