@@ -28,10 +28,8 @@ TYPES = {**dict(enumerate(NAMES.split())), 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"
 
 
 def read(path):
-    """({name: array or Packed}, {key: value}) of a GGUF file.
-
-    The arrays are read-only windows into the file's bytes, but for BF16, which becomes float32. Raises ValueError,
-    saying what is wrong, for a file that is malformed or cut short, and for what is not read, by its name.
+    """({name: array or Packed}, {key: value}) of a GGUF file. The arrays are read-only windows into its bytes, but for
+    BF16, which becomes float32. Raises ValueError for a file that is malformed or cut short, and for what is not read.
     """
     raw = file_bytes(path)
     try:
