@@ -6,11 +6,12 @@ import signal
 import sys
 
 
-def stopped(*_):
-    """Ctrl-C. Not a KeyboardInterrupt, which fit takes for the end of its training: the lesson would go on."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
+def stopped(number=signal.SIGINT, *_):
+    """Ctrl-C, or another signal to end. Not a KeyboardInterrupt, which fit takes for the end of its training: the
+    lesson would go on."""
+    signal.signal(number, signal.SIG_IGN)  # once is enough
     _say_stopped()
-    sys.exit(130)
+    sys.exit(128 + number)
 
 
 def stopped_at_once(*_):

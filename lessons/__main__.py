@@ -306,7 +306,9 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, stopped)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the last is not on Windows
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stopped)
     try:
         terminal.run("python -m lessons", main)
     finally:

@@ -165,7 +165,7 @@ TASKS = (
         checks=(Check("one weight trains", model(["fc1.weight"]), call=count_and_who, example=lambda: (
                     {name: Tensor(v, requires_grad=True) for name, v in (("a", [1.0, 2.0]), ("b", [3.0]))}, ["b"])),
                 Check("a weight and a bias", model(["fc2.weight", "fc1.bias"]), call=count_and_who),
-                Check("a model that was frozen before", model(["fc1.weight", "fc1.weight_norm"], True),
+                Check("a model that was frozen before", model(["fc2.weight", "fc1.weight_norm"], True),
                       call=count_and_who),
                 Check("nothing trains", model([]), call=count_and_who)),
         hints=("Two things have to be said of each parameter: is it in the list, and is it not. What if it was frozen "

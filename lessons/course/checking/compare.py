@@ -48,6 +48,8 @@ def difference(got, want, names="the result", exact=False):
         return _dict(got, want, names, exact)
     if isinstance(want, (list, tuple)):
         return _sequence(got, want, names, exact)
+    if isinstance(got, Tensor) and isinstance(want, Tensor):
+        return difference(got.data, want.data, names, exact)
     got, want = plain(got), plain(want)
     return None if type(got) is type(want) and bool(got == want) else (
         "value" if type(got) is type(want) else "type", f"{names} is {show(got)}, expected {show(want)}")
@@ -86,8 +88,6 @@ def same(a, b, exact=False):
         return a.keys() == b.keys() and all(same(a[key], b[key], exact) for key in a)
     if isinstance(a, (list, tuple)):
         return all(same(p, q, exact) for p, q in zip(a, b, strict=True))
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return same(a.data, b.data, exact)
     return difference(a, b, exact=exact) is None
 
 

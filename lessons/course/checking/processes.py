@@ -38,16 +38,22 @@ def end(process, mark, job=None):
             subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True)
         return
     for _ in range(5):  # processes that were being born may be left by the first
-        others = _started(process.pid, mark)
+        others = end_started(process.pid, mark)
         try:
             os.killpg(process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             if not others:
                 return
-        for pid in others:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
+
+
+def end_started(pid, mark):
+    """End what a process started, wherever it can be found; returns how many that were."""
+    others = _started(pid, mark)
+    for other in others:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(other, signal.SIGKILL)
+    return len(others)
 
 
 def _started(pid, mark):

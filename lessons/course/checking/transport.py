@@ -34,8 +34,8 @@ def encode(value):
         return _encode(value, [LARGEST], 0)
     except _TooLarge as error:
         return {"other": f"{_kind(value)}, {error}"}
-    except Exception:  # an object of the student's own that does not answer when it is looked at
-        return {"other": f"a value of type {type(value).__name__}"}
+    except Exception:  # a list or dict of the student's own making, as above all
+        return {"other": _kind(value)}
 
 
 def _encode(value, room, depth):
@@ -88,6 +88,13 @@ def _key(key):
 
 def _kind(value):
     """What sort of thing a value is, with its article: "a generator", "a torch.Tensor of shape (4, 5)"."""
+    try:
+        return _described(value)
+    except Exception:  # an object of the student's own that does not answer when it is looked at
+        return f"a value of type {type(value).__name__}"
+
+
+def _described(value):
     kind = type(value)
     if isinstance(value, type):
         return "a class"

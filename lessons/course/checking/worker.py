@@ -18,7 +18,7 @@ import time
 import traceback
 import types
 
-from . import tasks
+from . import processes, tasks
 from .source import Source
 from .transport import encode
 
@@ -161,11 +161,12 @@ def executed_return(function, arguments):
     return next((node.lineno for node in returns if node.lineno <= last[-1] <= node.end_lineno), None)
 
 
-def end_with_the_grader(pipe):
+def end_with_the_grader(pipe, mark):
     """End this process and those that it started when the process that reads from it is gone, however that ended."""
     def wait():
         os.read(pipe, 1)  # nothing is ever written: this returns when the other end is closed
         if os.name == "posix":
+            processes.end_started(os.getpid(), mark)
             os.killpg(0, signal.SIGKILL)
         os._exit(1)
     threading.Thread(target=wait, daemon=True).start()
@@ -198,7 +199,7 @@ def main():
             signal.alarm(int(job["timeout"]) + 5)
         faulthandler.dump_traceback_later(0.9 * job["timeout"], file=out.fileno())
 
-    end_with_the_grader(pipe)
+    end_with_the_grader(pipe, os.environ[processes.MARK])
     limit(job["memory"], job["timeout"] * (len(calls) + 1))
     for name in [name for name in sys.modules if name.partition(".")[0] == "lessons"]:
         sys.modules[name] = None  # importing the checks, answers and all, is an error from here on

@@ -49,17 +49,19 @@ def page(exercise, verdict, file, verbose=False):
                 "not started": "not started; will be checked: " + "; ".join(checks[task.name])}[task.state]
         out += textwrap.wrap(f"  {task.name:<{width}}  {text}", 110, subsequent_indent=" " * (width + 4))
         if task.state == "wrong":
-            out += _explained(task, verbose)
+            out += _explained(task, {t.name: t.state for t in verdict.tasks}, verbose)
     if verdict.status != "pass":
         out += ["", *_next_steps(exercise, verdict, file, verbose)]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(out))
 
 
-def _explained(task, verbose):
-    """What is wrong with a function; where it rests on others that are wrong themselves, that comes first."""
+def _explained(task, states, verbose):
+    """What is wrong with a function; where it rests on others that are not done themselves, they come first."""
     if task.rests_on:
         others = " and ".join(task.rests_on)
-        return ["", *_wrapped(f"It calls {others}: mend that first.", "    "), ""]
+        begun = any(states[name] == "wrong" for name in task.rests_on)
+        text = f"It calls {others}: mend that first." if begun else f"It calls {others}, which is not written yet."
+        return ["", *_wrapped(text, "    "), ""]
     out = ["", *_wrapped(task.fact, "    ")]
     out += _wrapped(LOOP, "    ") if task.stop == "timeout" else []
     out += _wrapped(f"inputs: {task.inputs}", "    ") if task.inputs else []
