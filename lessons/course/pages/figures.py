@@ -9,6 +9,8 @@
 Figures are made without pyplot, so they need no screen and leave no state behind.
 """
 
+import errno
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +103,19 @@ def plain_powers(axis):
 
 
 def save(fig, name, alt):
-    """Write <name>.png to FOLDER, and note the alt text for the page. Raises ValueError for text that nobody can read."""
+    """Write <name>.png to FOLDER, and note the alt text for the page. Raises ValueError for text that nobody can read.
+
+    Where the course may only be read, figures go to a temporary folder.
+    """
+    global FOLDER
     _check_legible(fig, name)
-    write(fig, FOLDER / f"{name}.png")
+    try:
+        write(fig, FOLDER / f"{name}.png")
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or FOLDER == TRACKED:
+            raise
+        FOLDER = Path(tempfile.mkdtemp(prefix="figures-"))
+        write(fig, FOLDER / f"{name}.png")
     saved.append(Saved(FOLDER / f"{name}.png", alt))
     print(f"figure: {_shown(saved[-1].path)}")
     return saved[-1]
