@@ -80,7 +80,8 @@ from lora_np import Tensor
 x, m = Tensor(X, requires_grad=True), Tensor(M, requires_grad=True)
 (x @ m).backward(G)
 assert np.array_equal(x.grad, dX) and np.array_equal(m.grad, dM)
-print(f"X {x.shape} has a gradient of shape {x.grad.shape}, M {m.shape} one of shape {m.grad.shape}")
+print(f"X {x.shape} has a gradient of shape {x.grad.shape}, "
+      f"M {m.shape} one of shape {m.grad.shape}")
 
 # %% [markdown]
 # A gradient always has the shape of what it is the gradient of: one slope for each number.

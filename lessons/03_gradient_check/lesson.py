@@ -80,9 +80,10 @@ def median_error(difference, step, x):
 
 xs = np.linspace(1, 2, 1000)
 steps = 10.0 ** np.arange(-15, 0.1, 0.5)
+xs_32 = xs.astype(np.float32)
 curves = {"forward": [median_error(forward, step, xs) for step in steps],
           "central": [median_error(central, step, xs) for step in steps],
-          "central, float32": [median_error(central, step, xs.astype(np.float32)) for step in steps]}
+          "central, float32": [median_error(central, step, xs_32) for step in steps]}
 best = {name: steps[np.argmin(errors)] for name, errors in curves.items()}
 lowest = {name: min(errors) for name, errors in curves.items()}
 for name in curves:

@@ -18,8 +18,9 @@
 # %%
 import numpy as np
 
-PLANETS = {"Mercury": (0.387, 0.2408), "Venus": (0.723, 0.6152), "Earth": (1.0, 1.0), "Mars": (1.524, 1.8808),
-           "Jupiter": (5.203, 11.862), "Saturn": (9.537, 29.447), "Uranus": (19.19, 84.02), "Neptune": (30.07, 164.8)}
+PLANETS = {"Mercury": (0.387, 0.2408), "Venus": (0.723, 0.6152), "Earth": (1.0, 1.0),
+           "Mars": (1.524, 1.8808), "Jupiter": (5.203, 11.862), "Saturn": (9.537, 29.447),
+           "Uranus": (19.19, 84.02), "Neptune": (30.07, 164.8)}
 distance, years = np.array(list(PLANETS.values())).T
 x, y = np.log10(distance), np.log10(years)
 for i, name in enumerate(PLANETS):
@@ -148,7 +149,8 @@ assert abs(path[-1]) > 1  # page
 # %%
 angles = np.linspace(0, np.pi, 1000)
 border = 1 / max(((x * np.cos(angle) + np.sin(angle)) ** 2).mean() for angle in angles)
-print(f"the planets' border: {border:.3f}, between the 0.5 that was right and the 0.8 that was too large")
+print(f"the planets' border: {border:.3f}, "
+      "between the 0.5 that was right and the 0.8 that was too large")
 assert 0.5 < border < 0.8  # page
 assert train(border - 0.01, 600)[2][-1] < 1e-5  # a little below it, the loss falls
 assert train(border + 0.01, 600)[2][-1] > 1e5   # a little above it, it grows
@@ -176,10 +178,11 @@ assert w.grad == 6.0  # page
 # %%
 cleared, forgotten = train(0.1, steps=120)[2], train(0.1, steps=120, clear=False)[2]
 for step in (0, 2, 8, 15, 30, 60, 119):
-    print(f"step {step:3}  loss when cleared {cleared[step]:.6f}   not cleared {forgotten[step]:.2f}")
+    print(f"step {step:3}  loss when cleared {cleared[step]:.6f}   "
+          f"not cleared {forgotten[step]:.2f}")
 assert cleared[:2] == forgotten[:2]  # page: the first step is the same
 assert forgotten[2] < cleared[2]  # for a while it even looks better
-assert max(forgotten[-40:]) > 0.9 * forgotten[0]  # after 80 steps it is again as bad as at the start
+assert max(forgotten[-40:]) > 0.9 * forgotten[0]  # after 80 steps it is as bad as at the start
 assert cleared[-1] < 1e-6  # page
 
 # %%
@@ -254,7 +257,8 @@ for t in range(1, 301):
     g = gradient(found)
     found, mean, square = adamw_step(found, g, mean, square, t, lr=0.1)
     if t in (1, 2, 30, 300):
-        print(f"step {t:3}  gradients {g[0]:6.3f} {g[1]:6.3f}   w = {found[0]:.3f}, bias = {found[1]:.3f}")
+        print(f"step {t:3}  gradients {g[0]:6.3f} {g[1]:6.3f}   "
+              f"w = {found[0]:.3f}, bias = {found[1]:.3f}")
     assert t > 1 or np.allclose(found, 0.1)  # step 1 moves both by the learning rate
 
 # %% [markdown]

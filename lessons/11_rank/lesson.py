@@ -77,7 +77,7 @@ python, held_out = bases.python_source(), bases.held_out(bases.python_source())
 
 
 def to_python(r, steps=150, only=None):
-    """The English base, adapted to Python at rank r; at 0 all is trained, or `only` these weights."""
+    """The English base, adapted to Python at rank r; 0: all is trained, or `only` these weights."""
     model = bases.english_base()
     lr = 1e-2 if r or only else 3e-3
     if r:

@@ -272,7 +272,7 @@ LAYERS = {"LoRA": LoraLinear, "LoRA+": LoraLinear, "PiSSA": PissaLinear, "DoRA":
 
 
 def to_descending(name, r, lr, seed):
-    """The loss on unseen sequences after adapting the sorting base; how many numbers were trained."""
+    """The loss on unseen sequences after adapting the sorting base; how many numbers it trained."""
     model = bases.sorting_base()
     add_lora(model, LoraConfig(r=r, lora_alpha=r, seed=seed), LAYERS[name])
     if name == "LoRA+":

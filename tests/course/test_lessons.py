@@ -3,13 +3,19 @@
 import ast
 import json
 import re
+import sys
+import types
 
+import matplotlib
 import pytest
 
 from lessons import __main__ as command
-from lessons.course.pages import figures, scripts
+from lessons.course.classroom import notebook as in_notebook
+from lessons.course.pages import figures, notebook, scripts
+from lora_np.support import palette
 
 LESSONS = scripts.lessons()
+DRAWINGS = scripts.LESSONS / "course" / "pages" / "drawings"
 every_lesson = pytest.mark.parametrize("path", LESSONS.values(), ids=LESSONS.keys())
 
 
@@ -29,9 +35,20 @@ def test_drift_sees_one_changed_word(tmp_path):
     assert "One other word" in scripts.drift(script)
 
 
+def drawn_by(path):
+    """The names of the figures that a lesson draws, in order: each call of its drawings, or of figures.save."""
+    text, saves = path.read_text(encoding="utf-8"), r'figures\.save\(\w+, "(\w+)"'
+    module = re.search(r"from lessons\.course\.pages\.drawings import (\w+) as draw", text)
+    source = (DRAWINGS / f"{module[1]}.py").read_text(encoding="utf-8") if module else ""
+    saved = {name: re.search(saves, body)[1] for name, body in
+             re.findall(r"^def ([a-z]\w*)\((.*?)(?=^def |^@|\Z)", source, re.S | re.M) if re.search(saves, body)}
+    calls = re.findall(rf"^draw\.(\w+)\(|{saves}", text, re.M)
+    return [saved[call] if call else name for call, name in calls]
+
+
 @every_lesson
 def test_page_shows_each_figure_with_alt_text(path):
-    drawn = re.findall(r'figures\.save\(\w+, "(\w+)"', path.read_text(encoding="utf-8"))
+    drawn = drawn_by(path)
     page = path.with_name("README.md").read_text(encoding="utf-8")
     shown = re.findall(r"!\[([^\]]+)\]\(\.\./\.\./figures/(\w+)\.png\)", page)
     assert [name for _, name in shown] == drawn and drawn
@@ -40,9 +57,8 @@ def test_page_shows_each_figure_with_alt_text(path):
 
 
 def test_figures_folder_holds_exactly_what_the_lessons_draw():
-    drawn = {name for path in LESSONS.values()
-             for name in re.findall(r'figures\.save\(\w+, "(\w+)"', path.read_text(encoding="utf-8"))}
-    found = {path.stem: path.stat().st_size for path in figures.FOLDER.iterdir()}
+    drawn = {name for path in LESSONS.values() for name in drawn_by(path)}
+    found = {path.stem: path.stat().st_size for path in figures.TRACKED.glob("*.png")}
     assert set(found) == drawn
     assert max(found.values()) < 200_000
 
@@ -76,14 +92,111 @@ def test_lesson_states_its_frame(path):
     assert "assert" in path.read_text(encoding="utf-8")
 
 
-def test_notebook_has_the_cells_of_the_script():
-    path = LESSONS["08"]
-    cells = json.loads(scripts.notebook(path))["cells"]
-    assert [cell["cell_type"] for cell in cells] == [cell.kind for cell in scripts.parse(path)]
-    for cell, source in zip(cells, scripts.parse(path), strict=True):
-        assert "".join(cell["source"]).startswith(source.text)
-        if cell["cell_type"] == "code":
-            compile("".join(cell["source"]), "cell", "exec")
+@every_lesson
+def test_no_line_of_code_on_a_page_is_longer_than_100_characters(path):
+    for cell in scripts.parse(path):
+        if cell.kind == "code":
+            assert max(map(len, cell.shown.split("\n"))) <= 100, cell.shown
+            compile(cell.shown, "cell", "exec")
+
+
+@every_lesson
+def test_an_excerpt_says_its_file_and_is_in_it(path):
+    for cell in scripts.parse(path):
+        fences = re.findall(r"```(\w*)\n(.*?)```", cell.text, re.S) if cell.kind == "markdown" else []
+        named = re.findall(r"From \[[^\]]+\]\(([^)]+)\):\s*```py\n", cell.text.replace("\n[", " ["), re.S)
+        assert len(named) == len(fences) and {kind for kind, _ in fences} <= {"py"}, cell.text
+        for target, (_, excerpt) in zip(named, fences, strict=True):
+            source = (path.parent / target).read_text(encoding="utf-8")
+            assert all(line.strip() in source for line in excerpt.splitlines()), excerpt
+
+
+@every_lesson
+def test_page_links_to_its_neighbours_and_its_exercise(path):
+    page, around = path.with_name("README.md").read_text(encoding="utf-8"), list(LESSONS.values())
+    at = around.index(path)
+    assert page.count(scripts.links(path)) == 2 and "](../README.md)" in scripts.links(path)
+    for other in (*around[max(at - 1, 0):at], *around[at + 1:at + 2]):
+        assert f"](../{other.parent.name}/README.md)" in scripts.links(path)
+    for exercise in path.parent.glob("ex[0-9][0-9]_*.py"):
+        assert f"[{exercise.name}]({exercise.name})" in scripts.parse(path)[-1].text
+
+
+@pytest.mark.parametrize(("code", "shown"), [
+    ("x = 1\nassert x  # page\nprint(x)", "x = 1\nprint(x)"),
+    ("x = 1\n\nassert (x ==\n        1)  # page: why\n\nprint(x)", "x = 1\n\nprint(x)"),
+    ("for i in x:  # page\n    assert i\ny = 2", "y = 2"),
+    ("for i in x:\n    print(i)\n    assert i  # page", "for i in x:\n    print(i)"),
+    ("assert x  # page", ""),
+    ("x = '# page'\nassert x  # the page", "x = '# page'\nassert x  # the page"),
+])
+def test_what_only_guards_the_page_is_shown_nowhere(code, shown):
+    cell = scripts.Cell("code", code, 1)
+    assert cell.shown == shown
+    assert cell.unguarded.count("\n") == code.count("\n")  # so that the lines of a traceback are right
+
+
+def test_guards_run_but_not_where_a_reader_has_changed_the_lesson(tmp_path, monkeypatch, capsys):
+    script = tmp_path / "lesson.py"
+    script.write_text("# %% [markdown]\n# # 99. A title\n\n# %%\nx = 1\nassert x == 1  # page\nprint(x)\n")
+    script.with_name("README.md").write_text(scripts.render(script))
+    assert "assert" not in script.with_name("README.md").read_text()
+    monkeypatch.setattr(scripts, "lessons", lambda: {"99": script})
+    assert command.main(["99"]) == 0
+    script.write_text(script.read_text().replace("x = 1", "x = 2"))
+    with pytest.raises(AssertionError):
+        scripts.execute(script)
+    assert command.main(["99"]) == 0
+    assert "not what its page shows" in capsys.readouterr().out
+
+
+def test_notebook_has_the_cells_of_the_page_its_set_up_and_its_exercise(tmp_path):
+    for number in ("08", "13"):
+        path, target = LESSONS[number], tmp_path / f"{number}.ipynb"
+        assert notebook.write(path, target, None) is None
+        cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(target.read_text())["cells"]]
+        shown = [(cell.kind, cell.shown) for cell in scripts.parse(path) if cell.shown]
+        assert cells[0] == ("code", notebook.SETUP) and cells[1:1 + len(shown)] == shown
+        assert [kind for kind, _ in cells[1 + len(shown):]] == (["markdown", "code", "code"] if number == "08" else [])
+        for kind, source in cells:
+            assert kind == "markdown" or compile(source, "cell", "exec")
+
+
+def test_a_changed_notebook_is_kept_and_an_unchanged_one_is_not(tmp_path):
+    target, kept = tmp_path / "lesson.ipynb", []
+    notebook.write(LESSONS["08"], target, kept.append)
+    run = json.loads(target.read_text())
+    run["cells"][0]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["hello"]}]
+    target.write_text(json.dumps(run))  # run, and not changed
+    notebook.write(LESSONS["08"], target, kept.append)
+    assert not kept
+    run["cells"][2]["source"] = ["mine = 1"]
+    for text in (json.dumps(run), "not a notebook"):
+        target.write_text(text)
+        notebook.write(LESSONS["08"], target, lambda path, text=text: kept.append(path.read_text() == text))
+    assert kept == [True, True]
+
+
+def test_an_exercise_is_checked_in_its_notebook(monkeypatch, capsys):
+    cells, stub = [], (LESSONS["08"].with_name("ex08_parameter_counts.py")).read_text(encoding="utf-8")
+    shell = types.SimpleNamespace(user_ns={"In": cells})
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    cells.append("def lora_count(d, k, r):\n    return r * (d + k)")  # the lesson's, before the exercise
+    in_notebook.check("08")
+    assert "Nothing to check yet" in capsys.readouterr().out
+    cells.append(stub)
+    in_notebook.check("08")
+    assert "not started, 0 of" in capsys.readouterr().out
+    cells += ["def both(d, k):\n    return d + k", "def lora_count(d, k, r):\n    return r * both(d, k)\nprint(undefined)"]
+    in_notebook.check("08")
+    out = capsys.readouterr().out
+    assert "lora_count    right" in out and "break_even    not started" in out and 'hint("08")' in out
+
+
+def test_a_notebook_elsewhere_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: None))
+    with pytest.raises(RuntimeError, match="elsewhere use"):
+        in_notebook.check("08")
 
 
 def test_mathematics_survives_code_hosts():
@@ -122,3 +235,30 @@ def test_a_reader_who_has_gone_is_no_failed_lesson(monkeypatch, capsys):
     with pytest.raises(BrokenPipeError):  # which ends the command without a word
         command.main(["08"])
     assert not capsys.readouterr().err
+
+
+def test_text_that_cannot_be_read_is_no_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "FOLDER", tmp_path)
+    for size, color, words in ((6, "#222222", "px high"), (16, "#e69f00", "a contrast of 2.25")):
+        fig, ax = figures.new("a title")
+        ax.text(0.5, 0.5, "some words", fontsize=size, color=color)
+        with pytest.raises(ValueError, match=words):
+            figures.save(fig, "x", alt="a line")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_figure_is_the_same_whatever_the_user_s_settings_are(tmp_path, monkeypatch):
+    from lessons.course.pages.drawings import parameter_counts
+    images = []
+    for settings in ({}, {"text.color": "white", "axes.facecolor": "black", "savefig.facecolor": "black", "font.size": 4}):
+        monkeypatch.setattr(figures, "FOLDER", tmp_path / str(len(images)))
+        with matplotlib.rc_context(settings):
+            images.append(parameter_counts.growth()._repr_png_())
+    assert images[0] == images[1]
+
+
+def test_colours_of_text_have_the_contrast_that_reading_needs():
+    for color in (palette.FROZEN, palette.TRAINABLE, palette.FULL, palette.INK, *palette.OTHERS):
+        assert palette.contrast(palette.for_text(color)) >= 4.5
+    assert palette.for_text(palette.FULL) == palette.FULL
+    assert round(palette.contrast("#000000"), 2) == 21
