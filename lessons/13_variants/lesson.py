@@ -311,36 +311,33 @@ for r, seeds in SEEDS.items():
             lower = f"lower in {(gap[name, r] < 0).sum()} of {len(seeds)}"
             line += f"       {gap[name, r].mean():+.2f} on average, {lower}"
         print(line)
-assert all(gap["PiSSA", r].max() < 0 and gap["PiSSA", r].mean() < -0.08 for r in SEEDS)  # page
-assert all(np.ptp(loss["PiSSA", r]) < np.ptp(loss["LoRA", r]) for r in SEEDS)  # page
-assert all(gap["LoRA+", r].mean() > -0.05 for r in SEEDS)  # page
-assert all(abs(gap[name, 4].mean()) < np.ptp(loss["LoRA", 4]) for name in ("LoRA+", "DoRA"))  # page
+assert gap["PiSSA", 4].max() < 0 and gap["PiSSA", 4].mean() < -0.2 < gap["PiSSA", 2].mean()  # page
+assert all(abs(gap[name, r].mean()) < np.ptp(loss["LoRA", 4]) for name in ("LoRA+", "DoRA") for r in SEEDS)  # page
 
 # %% [markdown]
-# PiSSA is ahead with every seed at both ranks; a coin would fall on one side seven times of seven in one of 64 trials. Its
-# runs also lie closer together, because its start does not depend on the seed. LoRA+ is no better than LoRA. DoRA is a
-# little ahead at $r = 2$, where it also trains a quarter more numbers, and hardly at $r = 4$.
+# At $r = 2$ nobody is ahead: every gap is smaller than those between two seeds of plain LoRA. At $r = 4$ PiSSA is ahead by far
+# and with each of four seeds, DoRA by less and with each of four, too, and LoRA+ is where LoRA is.
 #
-# May we then say that LoRA+ is worse, and that DoRA does nothing at $r = 4$? Their gaps there are smaller than those between
-# two seeds of plain LoRA, and a coin falls on one side four times of four in one of 8 trials. Four more seeds for
-# these two:
+# May we then say that PiSSA and DoRA are better at $r = 4$? A coin falls on one side four times of four in one of 8 trials, and
+# there were three variants to look at. Whoever is ahead has to repeat it, with seeds that had no part in making them look good. Four
+# more seeds, for all of them:
 
 # %%
 MORE = (4, 5, 6, 7)
 again = {name: np.array([to_descending(name, 4, chosen[name], seed)[0] for seed in MORE])
-         for name in ("LoRA", "LoRA+", "DoRA")}
-more = {name: again[name] - again["LoRA"] for name in ("LoRA+", "DoRA")}
+         for name in LAYERS}
+more = {name: again[name] - again["LoRA"] for name in LAYERS if name != "LoRA"}
 for name in more:
     first = gap[name, 4]
     print(f"{name:5} minus LoRA at r = 4: {first.mean():+.2f}, "
           f"lower in {(first < 0).sum()} of 4;   four more seeds: {more[name].mean():+.2f}, "
           f"lower in {(more[name] < 0).sum()} of 4")
-assert more["LoRA+"].mean() < 0.05 and more["DoRA"].mean() < -0.1  # page
-assert abs(np.mean([*gap["LoRA+", 4], *more["LoRA+"]])) < 0.1  # page: all eight, no better and no worse
+assert more["PiSSA"].max() < 0 and more["PiSSA"].mean() < -0.2  # page
+assert abs(more["DoRA"].mean()) < 0.1 and abs(more["LoRA+"].mean()) < 0.1  # page
 
 # %% [markdown]
-# Another four seeds, another verdict: LoRA+ has caught up, and DoRA has a clear lead. Neither set alone is wrong about
-# what it saw; four seeds are too few for gaps of this size. So the answer is one, PiSSA, and perhaps a second, DoRA.
+# PiSSA's lead at $r = 4$ is there again, with each of eight seeds. DoRA's is gone: what four seeds had shown was luck. So the
+# answer is one, PiSSA, at one of two ranks, after 150 steps.
 # (Even with the same seeds the last digits of these numbers differ from machine to machine: rounding alone moves a run
 # by some hundredths after 150 steps.)
 
@@ -360,8 +357,8 @@ draw.comparison(gap, more)
 # - rsLoRA is another alpha at each rank. It keeps the first step of plain gradient descent the same size at any rank; with
 #   AdamW, alpha / r does.
 # - LoRA+ is a second learning rate for B, PiSSA another start, DoRA one more number a row. Each is a few lines.
-# - Each does what it is for. Whether that helps depends on whether the task wants it: here PiSSA was
-#   clearly ahead of LoRA, DoRA perhaps, and LoRA+ not.
+# - Each does what it is for. Whether that helps depends on whether the task wants it: here PiSSA was clearly ahead of LoRA
+#   at one rank of two, after 150 steps, and the others were not.
 # - A comparison is worth as much as its baseline: the same care for every learning rate, several seeds, and all
 #   of them shown.
 

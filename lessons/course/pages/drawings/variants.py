@@ -46,7 +46,7 @@ def ideas(ranks, drop, growth, singular, stretched):
 @figures.style()
 def comparison(gap, more):
     """Losses minus LoRA's with the same seed. gap: {(variant, rank): a number a seed}; more: {variant: at r = 4}."""
-    fig, axes = figures.new("PiSSA's lead over LoRA is clear; LoRA+ and DoRA depend on the seeds", columns=2, width=12,
+    fig, axes = figures.new("At 150 steps only PiSSA's lead over LoRA, at r = 4, comes again with new seeds", columns=2, width=12,
                             sharey=True)
     names = ("LoRA+", "PiSSA", "DoRA")
     for ax, r in zip(axes, (2, 4), strict=True):
@@ -63,5 +63,5 @@ def comparison(gap, more):
     figures.subtitle(axes[1], "r = 4, four seeds; open: four more")
     axes[0].set(ylabel="loss minus LoRA's, nats a digit")
     return figures.save(fig, "13_variants", alt="Loss minus plain LoRA's with the same seed, a dot for each run, at rank 2 "
-                        "and rank 4. PiSSA's dots lie below zero. Those of LoRA+ and DoRA lie on both sides, and four more "
-                        "seeds at rank 4 move both down.")
+                        "and rank 4. At rank 2 the dots of all variants lie on both sides of zero. At rank 4 PiSSA's "
+                        "lie well below it, also those of four more seeds; DoRA's do with the first four seeds only.")
