@@ -1,8 +1,9 @@
 """What goes wrong around a program: python -m tests.hard.faults [NAME ...] [--pythons PATH ...]
 
 Processes killed while they save, full disks, folders that cannot be written to, Ctrl-C at any moment, terminals that
-lack characters or width, Windows line endings, other versions of Python and NumPy. Each check raises AssertionError
-where something is broken, and returns a line with what it did. pytest runs the small ones (test_faults.py).
+lack characters or width, closed streams, Windows' rules and line endings, a user's settings, other versions of Python
+and NumPy. Each check raises AssertionError where something is broken, and returns a line with what it did. pytest runs
+the small ones (test_faults.py).
 """
 
 import argparse
@@ -268,8 +269,8 @@ def interrupted_lessons(n=30, seed=0, lessons=("01", "04", "09", "10")):
             # -2: ended by the signal itself while Python starts or ends, when no handler holds; a shell calls that 130.
             assert status in (0, 130) or (status == -2 and not text), f"status {status}: {text}"
             assert "Traceback" not in text and (status != 130 or text.endswith("\nstopped\n")), text
-            assert {path.name for path in (copy / "figures").iterdir()} == before
-            for path in copy.glob("figures/*"):
+            assert {path.name for path in (copy / "figures").iterdir()} - {"drawn"} == before - {"drawn"}
+            for path in copy.rglob("figures/**/*.png"):
                 assert path.read_bytes()[-8:-4] == b"IEND", f"{path.name} is half a figure"
     return f"{n} times Ctrl-C in python -m lessons: {codes.count(130)} ended with one line and status 130, " \
            f"{codes.count(0)} had come to their end, {codes.count(-2)} were in Python's own start or end"
@@ -280,7 +281,8 @@ def interrupted_lessons(n=30, seed=0, lessons=("01", "04", "09", "10")):
 def terminals():
     """Commands in odd terminals: no traceback, and the status that they always have."""
     odd = {"no UTF-8": {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
-           "ASCII": {"PYTHONIOENCODING": "ascii"}, "40 columns": {"COLUMNS": "40"},
+           "ASCII": {"PYTHONIOENCODING": "ascii"}, "Japanese Windows": {"PYTHONIOENCODING": "cp932"},
+           "American Windows": {"PYTHONIOENCODING": "cp437"}, "40 columns": {"COLUMNS": "40"},
            "no display": {"DISPLAY": "", "WAYLAND_DISPLAY": "", "MPLBACKEND": ""}}
     count = 0
     for name, changes in odd.items():
@@ -292,7 +294,8 @@ def terminals():
     first = subprocess.run(f"{sys.executable} -m lessons list | head -1", shell=True, cwd=ROOT, capture_output=True,
                            check=False)
     assert first.returncode == 0 and b"Traceback" not in first.stderr and b"BrokenPipe" not in first.stderr
-    return f"{count} commands without UTF-8, in ASCII, in 40 columns and without a display; a pipe that closes early"
+    return f"{count} commands without UTF-8, in ASCII, cp932 and cp437, in 40 columns and without a display; a pipe " \
+           "that closes early"
 
 
 def places():
@@ -303,7 +306,7 @@ def places():
         for changes in ({}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "DISPLAY": ""}):
             status, out, err = run("lessons 01", cwd=copy, **changes)
             assert status == 0 and "1 of 1 lessons ran through" in out, err
-        made = [path.name for path in (copy / "figures").iterdir()]
+        made = [path.name for path in (copy / "figures").rglob("*.png")]
         assert made and all(name.startswith("01_") for name in made)
     return f"lesson 01 in {PLACE!r} without a figure folder, with and without UTF-8: {len(made)} figure made"
 
@@ -319,6 +322,144 @@ def line_endings():
                                   capture_output=True, check=False)
             assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
     return "a file with Windows line endings, with and without a byte order mark: checked as any other"
+
+
+def windows():
+    """Everything that writes files, under Windows' rules for files (windows.py)."""
+    with tempfile.TemporaryDirectory() as folder:
+        status, out, err = run("tests.hard.windows", cwd=project(folder))
+        assert status == 0, err
+    return f"Windows' rules for files, simulated: {out.splitlines()[-1]}"
+
+
+DRIFT = "from lessons.course.pages import scripts; print([scripts.drift(p) for p in scripts.lessons().values()])"
+
+
+def line_endings_of_all():
+    """A checkout in which every text has Windows line endings: nothing takes that for a change."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = project(folder)
+        unchanged = _output([sys.executable, "-c", DRIFT], copy)
+        for path in copy.rglob("*"):
+            if path.suffix in (".py", ".md", ".json", ".toml"):
+                path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+        assert _output([sys.executable, "-c", DRIFT], copy) == unchanged, "a page seems to have drifted from its script"
+        for words, status, says in (("lessons check 01", 2, "not started"), ("lessons reset 01", 0, "it was the stub"),
+                                    ("lessons list", 0, "01. "), ("lora_np.byhand", 0, "agree")):
+            got, out, err = run(words, cwd=copy)
+            assert got == status and says in out, (words, out, err)
+    return "a checkout with Windows line endings: pages, stubs and commands as ever"
+
+
+def _output(command, cwd):
+    return subprocess.run(command, cwd=cwd, capture_output=True, check=True, env={
+        **os.environ, **QUIET, "PYTHONPATH": str(cwd)}).stdout
+
+
+# A user's settings
+
+MATPLOTLIBRC = """
+text.usetex: True
+figure.facecolor: black
+axes.facecolor: black
+text.color: white
+axes.labelcolor: white
+xtick.color: white
+savefig.facecolor: black
+savefig.transparent: True
+savefig.bbox: tight
+font.family: serif
+font.size: 30
+lines.linewidth: 9
+axes.formatter.use_mathtext: True
+"""
+DRAWN = """
+import sys
+from pathlib import Path
+from lessons.course.classroom import exports
+from lessons.course.pages import figures
+from lora_np import Tensor
+from lora_np.trace.draw import draw_graph
+figures.FOLDER = Path(sys.argv[1])
+fig, ax = figures.new("a title that says the finding")
+ax.plot([1, 2, 3], [1, 4, 9], linewidth=2)
+figures.label(ax, 3, 9, "100 % of x_1", figures.TRAINABLE)
+figures.save(fig, "figure", alt="")
+x = Tensor([1.0, 2.0], requires_grad=True, name="x")
+draw_graph(lambda: (x * 3.0).sum(), figures.FOLDER / "graph.png")
+rows = [{"exercise": "08", "diagnosis": "alpha-alone", "student": str(i)} for i in range(3)]
+assert exports.draw(rows, figures.FOLDER / "class.png")
+"""
+
+
+def matplotlib_settings():
+    """Figures under a matplotlibrc with a dark style, TeX, large letters and other margins: the same bits."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder) / "matplotlibrc"
+        settings.write_text(MATPLOTLIBRC, encoding="utf-8")
+        for name, changes in (("plain", {}), ("dark", {"MATPLOTLIBRC": str(settings)})):
+            subprocess.run([sys.executable, "-c", DRAWN, Path(folder) / name], cwd=ROOT, check=True, capture_output=True,
+                           env={**os.environ, **QUIET, **changes})
+        plain, dark = ({path.name: path.read_bytes() for path in (Path(folder) / name).iterdir()}
+                       for name in ("plain", "dark"))
+    assert len(plain) == 3 and plain == dark, [name for name in plain if plain[name] != dark.get(name)]
+    return "3 figures under a matplotlibrc with a dark style and TeX: the same bits"
+
+
+def closed_streams():
+    """Commands with closed streams: the status that they always have, and nothing written anywhere else."""
+    count = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for closed in (">&-", "2>&-", "<&-", ">&- 2>&- <&-"):
+            for words, status in (("lessons list", 0), ("lora_np.byhand", 0),
+                                  (f"lora_np.byhand --class 2 --out '{folder}/sheets'", 0), ("lessons 99", 2)):
+                done = subprocess.run(f"{sys.executable} -m {words} {closed}", shell=True, cwd=ROOT, check=False,
+                                      capture_output=True, env={**os.environ, **QUIET})
+                assert done.returncode == status and b"Traceback" not in done.stderr, (words, closed, done.stderr)
+                count += 1
+        for path in Path(folder).rglob("*.md"):
+            assert path.read_text(encoding="utf-8").startswith("#"), "output went into a file"
+    return f"{count} commands with closed streams"
+
+
+def umasks():
+    """Files made under a strict and an open umask: what the umask allows, and readable by whom it lets."""
+    with tempfile.TemporaryDirectory() as folder:
+        for mask in (0o077, 0o022, 0o000):
+            def save(mask=mask):
+                os.umask(mask)
+                save_model(gpt(0), Path(folder) / str(mask))
+                assert bits(load_model(Path(folder) / str(mask))) == bits(gpt(0))
+
+            assert os.waitstatus_to_exitcode(os.waitpid(child(save), 0)[1]) == 0
+            modes = {path.stat().st_mode & 0o777 for path in (Path(folder) / str(mask)).iterdir()}
+            assert modes == {0o666 & ~mask}, [oct(mode) for mode in modes]
+    return "a model saved under the umasks 077, 022 and 000: readable by whom they let"
+
+
+def read_only_checkout():
+    """A course that may only be read: lessons run, exercises are checked, and what has to write says so in one line."""
+    drop = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.geteuid() == 0 else []
+    if drop and not shutil.which("setpriv"):
+        return "a read-only checkout: skipped, root may write everywhere and setpriv is not there"
+    with tempfile.TemporaryDirectory() as folder:
+        copy = project(folder)
+        places = [copy, *(path for path in copy.rglob("*") if path.is_dir())]
+        for path in places:
+            path.chmod(0o555)
+        try:
+            for words, status, says in (("lessons list", 0, "01. "), ("lessons check 01", 2, "not started"),
+                                        ("lessons 01", 0, "1 of 1 lessons ran through"), ("lora_np.byhand", 0, "agree"),
+                                        ("lessons notebook 01", 1, "Permission denied")):
+                done = subprocess.run([*drop, sys.executable, "-m", *words.split()], cwd=copy, capture_output=True,
+                                      check=False, env={**os.environ, **QUIET, "PYTHONPATH": str(copy),
+                                                        "TMPDIR": folder})
+                text = (done.stdout + done.stderr).decode(errors="replace")
+                assert done.returncode == status and says in text and "Traceback" not in text, (words, text)
+        finally:
+            for path in places:
+                path.chmod(0o755)
+    return "a checkout that may only be read: 4 commands as ever, one says in a line that it cannot write"
 
 
 # One seed, one result
@@ -374,7 +515,8 @@ def versions(pythons=None):
 
 
 CHECKS = (kills, full_disk, full_device, read_only, command_cannot_write, interrupted_fit, interrupted_lessons,
-          terminals, places, line_endings, two_processes, versions)
+          terminals, places, line_endings, line_endings_of_all, windows, matplotlib_settings, closed_streams, umasks,
+          read_only_checkout, two_processes, versions)
 
 
 def main(arguments=None):
