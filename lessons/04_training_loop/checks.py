@@ -240,9 +240,9 @@ TASKS = (
         checks=(Check("step 1, from means of zero", between_steps(1), step_one),
                 Check("step 5, with means from before", between_steps(5)),
                 Check("step 5, with weight decay", between_steps(5, decay=True))),
-        hints=("Both means start at zero. After one step, how large is each beside g and g^2, and what makes up for it?",
-               "mean = 0.9 mean + 0.1 g; square = 0.999 square + 0.001 g^2; w = w - lr weight_decay w - lr (mean / (1 - "
-               "0.9^t)) / (sqrt(square / (1 - 0.999^t)) + 1e-8).",
+        hints=("Both means start at zero. After one step, how large is each beside g and g^2? What makes up for it?",
+               "mean = 0.9 mean + 0.1 g; square = 0.999 square + 0.001 g^2; w = w - lr weight_decay w - "
+               "lr (mean / (1 - 0.9^t)) / (sqrt(square / (1 - 0.999^t)) + 1e-8).",
                "w = w - lr * weight_decay * ____ - lr * (mean / ____) / (np.sqrt(square / ____) + 1e-8)"),
         misconceptions=(
             Misconception(
@@ -272,7 +272,7 @@ TASKS = (
                 "take a step at w = 1 with g = 1: w should become smaller."),
             Misconception(
                 "corrected-means-handed-on", adamw(kept="corrected"),
-                "The corrected means are for this step alone. What goes on to the next step is mean and square themselves.",
+                "The corrected means are for this step alone. What the next step needs is mean and square themselves.",
                 "take two steps with g = 1: after the second, mean should be 0.19."),
             Misconception(
                 "decay-in-the-gradient", adamw(decay="in the gradient"),

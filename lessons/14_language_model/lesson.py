@@ -28,8 +28,10 @@ from lora_np.train import evaluate, fit, next_token_loss
 
 model, tokenizer = load_model("smollm2"), load_tokenizer("smollm2")
 ids = tokenizer.encode("The capital of France is")
-print(f"{count_parameters(model)[1]:,} parameters in {len(model.layers)} layers; {len(tokenizer):,} tokens")
-print([tokenizer.decode([i]) for i in ids], "->", tokenizer.decode(generate(model, ids, 8, temperature=0)[len(ids):]))
+print(f"{count_parameters(model)[1]:,} parameters in {len(model.layers)} layers; "
+      f"{len(tokenizer):,} tokens")
+continued = generate(model, ids, 8, temperature=0)
+print([tokenizer.decode([i]) for i in ids], "->", tokenizer.decode(continued[len(ids):]))
 assert count_parameters(model)[1] == 134_515_008  # page
 
 # %% [markdown]
@@ -51,12 +53,14 @@ from lessons.course.sql.databases import right, run
 from lessons.course.sql.questions import PAIRS, questions
 from lessons.course.sql.tables import UNSEEN
 
-pairs = [(row["prompt"], row["completion"]) for row in map(json.loads, PAIRS.open(encoding="ascii"))]
+pairs = [(row["prompt"], row["completion"])
+         for row in map(json.loads, PAIRS.open(encoding="ascii"))]
 tests = {"seen": questions("easy", 20, seed=15, without=[prompt for prompt, _ in pairs]),
          "unseen": questions("easy", 20, seed=16, tables=UNSEEN)}
 print(f"{len(pairs)} pairs to learn from, such as:\n")
 print(pairs[0][0] + pairs[0][1])
-assert not {prompt for prompt, _ in pairs} & {question.prompt for asked in tests.values() for question in asked}
+asked_of = {question.prompt for asked in tests.values() for question in asked}
+assert not {prompt for prompt, _ in pairs} & asked_of  # no question is in both
 
 # %% [markdown]
 # Whether an answer is right can be decided: it is run. Each table is filled with rows in three ways, and an answer is right
@@ -79,15 +83,17 @@ assert not right(question, f"SELECT * FROM {question.table.name}")
 from lessons.course.sql.asking import answers, score
 
 asked = tests["seen"] + tests["unseen"]
-shown = [next(i for i in range(20, 40) if asked[i].kind == kind) for kind in ("count", "average", "first")]
+shown = [next(i for i in range(20, 40) if asked[i].kind == kind)
+         for kind in ("count", "average", "first")]
 
 
 def show(texts):
-    """Three answers, and how many of 20 are right on tables seen in training and on tables never seen."""
+    """Three answers, and how many of 20 are right on tables seen and on tables never seen."""
     for i in shown:
         print(f"{asked[i].prompt}{texts[i]}\n{'-' * 60}")
     found = {"seen": score(asked[:20], texts[:20]), "unseen": score(asked[20:], texts[20:])}
-    print(f"right: {found['seen']} of 20 on tables seen, {found['unseen']} of 20 on tables never seen")
+    print(f"right: {found['seen']} of 20 on tables seen, "
+          f"{found['unseen']} of 20 on tables never seen")
     return found
 
 
@@ -125,8 +131,10 @@ draw.sizes(trained, everything - trained)
 # %%
 x, y = next(data.completions(pairs[:1], tokenizer, batch=1, context=128))
 for token, target in zip(x[0, -14:], y[0, -14:], strict=True):
-    print(f"{tokenizer.decode([token])!r:>14} -> {'(nothing)' if target == -100 else repr(tokenizer.decode([target]))}")
-assert y[0, -1] == tokenizer.eos_id and (y[0] != -100).sum() == len(tokenizer.encode(pairs[0][1])) + 1
+    wanted = "(nothing)" if target == -100 else repr(tokenizer.decode([target]))
+    print(f"{tokenizer.decode([token])!r:>14} -> {wanted}")
+assert y[0, -1] == tokenizer.eos_id
+assert (y[0] != -100).sum() == len(tokenizer.encode(pairs[0][1])) + 1
 
 # %% [markdown]
 # The last target is the end itself: this is where it learns to stop. In a batch, shorter rows are filled up on the right, and
@@ -143,7 +151,8 @@ english = [data.windows(tokenizer.encode(data.english()[:20_000]), 4, 128)]
 english_before = evaluate(model, english)
 optimizer = AdamW(model.trainable_parameters(), LR)
 batches = data.completions(pairs, tokenizer, batch=4, context=128, seed=1, model=model)
-history = fit(model, batches, optimizer, STEPS, warmup_cosine(LR, STEPS, warmup=5), every=10, label="questions to SQL")
+history = fit(model, batches, optimizer, STEPS, warmup_cosine(LR, STEPS, warmup=5), every=10,
+              label="questions to SQL")
 for step in (0, 5, 10, 20, 40, STEPS - 1):
     print(f"step {step:2}: loss {history.train_loss[step]:.3f}")
 
@@ -185,7 +194,8 @@ from lora_np.extras.adapters import disable_adapter
 english_after = evaluate(model, english)
 with disable_adapter(model):
     english_off = evaluate(model, english)
-print(f"English, nats a token: before {english_before:.3f}, after {english_after:.3f}, adapter off {english_off:.3f}")
+print(f"English, nats a token: before {english_before:.3f}, after {english_after:.3f}, "
+      f"adapter off {english_off:.3f}")
 assert english_off == english_before
 
 # %% [markdown]
@@ -202,7 +212,8 @@ save_adapter(model, folder.name)
 for file in sorted(Path(folder.name).iterdir()):
     print(f"{file.name}: {file.stat().st_size:,} bytes")
 adapter_bytes = Path(folder.name, "adapter_model.safetensors").stat().st_size
-print(f"{trained:,} numbers of 4 bytes are {4 * trained:,}; all of the model's would be {4 * (everything - trained):,}")
+print(f"{trained:,} numbers of 4 bytes are {4 * trained:,}; "
+      f"all of the model's would be {4 * (everything - trained):,}")
 assert 4 * trained < adapter_bytes < 1.05 * 4 * trained
 
 # %% [markdown]
@@ -247,7 +258,8 @@ a = layer.lora_A.data[entry]
 up, down = loss_at(a + h), loss_at(a - h)
 print(f"A[{entry[0]}, {entry[1]}] of layer 14's q_proj is {a:.6f}")
 print(f"L(a + h) = {up:.12f}\nL(a - h) = {down:.12f}")
-print(f"(L(a + h) - L(a - h)) / 2h = {(up - down) / (2 * h):.9f}\nbackward                   = {slope:.9f}")
+print(f"(L(a + h) - L(a - h)) / 2h = {(up - down) / (2 * h):.9f}")
+print(f"backward                   = {slope:.9f}")
 assert slope != 0 and np.isclose((up - down) / (2 * h), slope, rtol=1e-5)
 
 # %% [markdown]
@@ -272,7 +284,8 @@ def megabytes(model):
 
 
 same = answers(packed, tokenizer, [asked[i] for i in shown], label="in four bits")
-print(f"weights and adapter: {megabytes(model):.0f} MB in float32, {megabytes(packed):.0f} MB packed")
+print(f"weights and adapter: {megabytes(model):.0f} MB in float32, "
+      f"{megabytes(packed):.0f} MB packed")
 print(f"the same answers to the three questions: {same == [after[i] for i in shown]}")
 assert megabytes(packed) < 0.25 * megabytes(model)
 
@@ -296,8 +309,8 @@ lines = {}
 for (level, layers, r, lr), runs in comparison.results().items():
     name = f"{'q, v' if len(layers) == 2 else 'all seven'}, r = {r}"
     seen, unseen = ([run[where] for run in runs] for where in ("seen", "unseen"))
-    print(f"{level}  {name:16} {runs[0]['trained']:>7,} trained, rate {lr:<6g}  of {runs[0]['asked']}: "
-          f"seen {seen}, never seen {unseen}")
+    print(f"{level}  {name:16} {runs[0]['trained']:>7,} trained, rate {lr:<6g}  "
+          f"of {runs[0]['asked']}: seen {seen}, never seen {unseen}")
     lines[level, name, lr] = list(zip(seen, unseen, strict=True))
 
 # %%

@@ -18,7 +18,8 @@ from .browser import Browser, missing
 
 browser = pytest.mark.skipif(bool(missing()), reason=missing())
 WIDTHS = (380, 1400)
-PAGES = [path.with_name("README.md") for path in scripts.lessons().values()] + [book.MAP, book.PRACTICE]
+LESSONS = {name: path for name, path in scripts.lessons().items() if path.with_name("README.md").exists()}
+PAGES = [path.with_name("README.md") for path in LESSONS.values()] + [book.MAP, book.PRACTICE]
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,11 @@ def plain(markup):
 
 
 def formulas():
-    """(page, LaTeX) of every formula of the pages."""
-    return [(page, latex) for page in PAGES
-            for pair in re.findall(r"```math\n(.*?)\n```|\$`([^`]+)`\$", page.read_text(encoding="utf-8"), re.S)
-            for latex in pair if latex]
+    """(page, LaTeX) of every formula of the course."""
+    texts = [(path, "\n\n".join(map(scripts.page_blocks, scripts.parse(path)))) for path in scripts.lessons().values()]
+    texts += [(page, page.read_text(encoding="utf-8")) for page in (book.MAP, book.PRACTICE)]
+    return [(page, latex) for page, text in texts
+            for pair in re.findall(r"```math\n(.*?)\n```|\$`([^`]+)`\$", text, re.S) for latex in pair if latex]
 
 
 # Mathematics
@@ -144,7 +146,7 @@ def test_the_book_is_one_file_that_needs_nothing_else(made):
 
 def test_the_book_holds_every_page_with_its_figures_and_code(made):
     text = made.read_text(encoding="utf-8")
-    for path in scripts.lessons().values():
+    for path in LESSONS.values():
         article = re.search(rf'<article id="{path.parent.name}">.*?</article>', text, re.S)[0]
         images = re.findall(r'<img alt="([^"]+)" src="data:image/png;base64,([^"]+)">', article)
         page = path.with_name("README.md").read_text(encoding="utf-8")

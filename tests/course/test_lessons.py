@@ -105,8 +105,9 @@ def test_an_excerpt_says_its_file_and_is_in_it(path):
     for cell in scripts.parse(path):
         fences = re.findall(r"```(\w*)\n(.*?)```", cell.text, re.S) if cell.kind == "markdown" else []
         named = re.findall(r"From \[[^\]]+\]\(([^)]+)\):\s*```py\n", cell.text.replace("\n[", " ["), re.S)
-        assert len(named) == len(fences) and {kind for kind, _ in fences} <= {"py"}, cell.text
-        for target, (_, excerpt) in zip(named, fences, strict=True):
+        excerpts = [text for kind, text in fences if kind == "py"]
+        assert len(named) == len(excerpts) and {kind for kind, _ in fences} <= {"py", "bash"}, cell.text
+        for target, excerpt in zip(named, excerpts, strict=True):
             source = (path.parent / target).read_text(encoding="utf-8")
             assert all(line.strip() in source for line in excerpt.splitlines()), excerpt
 

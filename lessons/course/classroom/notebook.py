@@ -43,7 +43,7 @@ def _judged(number, timeout):
     exercise = tasks.load(str(number).zfill(2))
     cells = _cells(f'"""Exercise {exercise.number}:')
     if not cells:
-        print(f"Nothing to check yet: run the cell above that begins with \"\"\"Exercise {exercise.number}, then this one.")
+        print(f'Nothing to check yet: run the cell that begins with """Exercise {exercise.number}, then this one.')
         return exercise, None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{exercise.name}.py"

@@ -6,8 +6,14 @@
   const list = document.querySelector("#chapters");
 
   // The chapter that is read is marked in the contents.
-  const here = () => chapters.reduce((last, a, i) => (a.getBoundingClientRect().top < innerHeight / 3 ? i : last), 0);
-  const mark = () => entries.forEach((entry, i) => entry.classList.toggle("here", i === here()));
+  const here = () => chapters.reduce((found, a, i) => (a.getBoundingClientRect().top < innerHeight / 3 ? i : found), 0);
+  let last;
+  const mark = () => {
+    if (last === here()) return;
+    last = here();
+    entries.forEach((entry, i) => entry.classList.toggle("here", i === last));
+    if (innerWidth > 1100) entries[last].scrollIntoView({block: "nearest"});
+  };
   addEventListener("scroll", mark, {passive: true});
   mark();
 

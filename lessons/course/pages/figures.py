@@ -126,7 +126,8 @@ def write(fig, path):
     """Write a figure to a PNG file, whole or not at all."""
     with atomic_write(path.parent) as create:
         FigureCanvasAgg(fig)
-        fig.savefig(create(path.name), format="png", dpi=min(150, 2100 / fig.get_figwidth()), metadata={"Software": None})
+        fig.savefig(create(path.name), format="png", dpi=min(150, 2100 / fig.get_figwidth()),
+                    metadata={"Software": None})
 
 
 def _shown(path):
@@ -149,5 +150,5 @@ def _check_legible(fig, name):
                              f"{SMALLEST} at least; write it larger or make the figure narrower")
         shade = (text.get_alpha() or 1) * contrast(to_hex(text.get_color()))
         if shade < READABLE:
-            raise ValueError(f"{name}: {text.get_text()!r} has a contrast of {shade:.2f} with white, expected {READABLE} "
-                             "at least; see for_text in lora_np/support/palette.py")
+            raise ValueError(f"{name}: {text.get_text()!r} has a contrast of {shade:.2f} with white, expected "
+                             f"{READABLE} at least; see for_text in lora_np/support/palette.py")

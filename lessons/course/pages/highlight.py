@@ -16,7 +16,8 @@ def highlight(code):
     out, at = [], 0
     for kind, (first, left), (last, right) in _tokens(code):
         start, end = lines[first - 1] + left, lines[last - 1] + right
-        out += [escape(code[at:start], quote=False), f'<span class="{kind}">{escape(code[start:end], quote=False)}</span>']
+        word = escape(code[start:end], quote=False)
+        out += [escape(code[at:start], quote=False), f'<span class="{kind}">{word}</span>']
         at = end
     return "".join(out) + escape(code[at:], quote=False)
 

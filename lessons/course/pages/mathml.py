@@ -14,7 +14,7 @@ LETTERS = {"alpha": "α", "beta": "β", "Delta": "Δ", "varepsilon": "ε", "eta"
 OPERATORS = {"cdot": "⋅", "times": "×", "odot": "⊙", "pm": "±", "le": "≤", "ge": "≥", "leftarrow": "←", "sum": "∑"}
 BARS = {"lVert": "‖", "rVert": "‖", "lvert": "|", "rvert": "|"}
 FUNCTIONS = ("cos", "sin", "log", "ln", "max", "min")
-SPACES = {",": 1 / 6, "qquad": 2, "quad": 1}  # em
+SPACES = {",": 1 / 6, "qquad": 2}  # em
 LIMITS = ("∑", "max", "min")  # what stands below and above them in a display
 TOKEN = re.compile(r"\\text\{[^{}]*\}|\\(?:[A-Za-z]+|.)|\d+(?:\.\d+)?|\s+|.", re.S)
 
