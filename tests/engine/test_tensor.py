@@ -763,3 +763,21 @@ def test_gradients_have_the_byte_order_of_their_leaf():
     for _ in range(2):
         (t * t).sum().backward()
         assert t.grad.dtype == t.dtype
+
+
+def test_a_gradient_is_dropped_once_it_has_been_passed_on():
+    given, alive = [], []
+
+    def step(t):
+        def vjp(g):
+            alive.append(sum(ref() is not None for ref in given))
+            d = g * 2
+            given.append(weakref.ref(d))
+            return d
+        return node("step", t.data * 2, (t, vjp))
+
+    y = Tensor(np.ones(3), requires_grad=True)
+    for _ in range(6):
+        y = step(y)
+    y.backward(np.ones(3))
+    assert max(alive) == 1  # the one that is being passed on
