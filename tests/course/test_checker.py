@@ -191,7 +191,8 @@ def test_the_example_of_the_docstring_is_checked(exercise, task):
 def test_the_page_shows_the_example_beside_what_fails_first():
     verdict = verdict_on_text("09", "def lora_forward(x, W0, A, B, alpha):\n    return x @ W0.T")
     page = " ".join(feedback.page(EXERCISES["09"], verdict, "x.py").split())
-    assert "The example in its docstring fails, too, with x = [[2, 3]], W0 = [[-2, -1], [1, -1]]" in page
+    assert "The example in its docstring, with x = [[2, 3]], W0 = [[-2, -1], [1, -1]]" in page
+    assert "it gives [[-7, -1]], expected [[5, 2]]" in page
     assert "the update h - x W0^T is zero in every entry" in page
 
 

@@ -263,8 +263,9 @@ def main(arguments=None):
                         counts["equal"] += 1
                     else:
                         counts["survivors"] += 1
-                        more = refused(task, function, [(i, n) for i in range(len(task.checks)) for n in OTHER_SEEDS])
-                        print(f"{number} {task.name}: {what}{'   (refused on other inputs)' if more else ''}", flush=True)
+                        others = [(i, seed) for i in range(len(task.checks)) for seed in OTHER_SEEDS]
+                        note = "   (refused on other inputs)" if refused(task, function, others) else ""
+                        print(f"{number} {task.name}: {what}{note}", flush=True)
     print(f"{counts['changes']} changes: {counts['refused']} refused, {counts['equal']} that make no difference, "
           f"{counts['survivors']} survivors, in {time.perf_counter() - begin:.0f} s")
     return 1 if counts["survivors"] else 0

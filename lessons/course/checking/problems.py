@@ -10,13 +10,15 @@ from . import compare, describe
 from .diagnosis import MUTABLE_DEFAULT, expected
 from .tasks import EXAMPLE
 
+SHORT = 160  # characters of numbers that are shown in full
+
 
 @dataclass
 class Problem:
     """fact: what is wrong; "" where the function is not started. check and inputs: at what.
 
     plain: it is a mistake of Python and not of LoRA. known: the Misconception that it shows by itself. stop: it did not
-    come to its end. unsteady: it was right, and not so when called again.
+    come to its end. unsteady: it was right, and not so when called again. numbers: what came and what should have.
     """
 
     check: str
@@ -26,6 +28,7 @@ class Problem:
     known: object = None
     stop: bool = False
     unsteady: bool = False
+    numbers: str = ""
     trace: str = ""
     printed: str = ""
 
@@ -40,8 +43,8 @@ def chosen(found):
     examples = [problem for (_, seed), problem in found.items() if problem and seed == EXAMPLE]
     earliest = next(problem for problem in found.values() if problem)
     first = next((p for p in calls + examples if p.stop), earliest if earliest.unsteady else (calls + examples)[0])
-    also = next((p for p in examples if p is not first and p.fact and not p.stop), None)
-    return first, f"with {also.inputs}: {also.fact}" if also else ""
+    also = next((p for p in examples if p is not first and p.fact and not p.plain and not p.stop), None)
+    return first, f"with {also.inputs}: {also.numbers or also.fact}" if also else ""
 
 
 def find(task, i, seed, outcome, run, source):
@@ -52,14 +55,14 @@ def find(task, i, seed, outcome, run, source):
     inputs = describe.inputs(task.reference, arguments, describe.written if seed == EXAMPLE else None)
 
     def problem(fact, **more):
-        return Problem(name, fact, inputs, printed=record.get("printed", ""), **more)
+        return Problem(name, fact, **{"inputs": inputs, "printed": record.get("printed", ""), **more})
 
     if record.get("unmade"):
         stop = run.stopped.get(task.name)
         where = f"; it was at line {stop.line}{_quoted(source, stop.line)}" if stop and stop.line else ""
         return problem(f"it {stop.text}{where}", stop=True) if stop else problem("it was not called", plain=True)
     if record.get("missing"):
-        return problem(_missing(task.name, run, source), plain=True)
+        return problem(_missing(task.name, run, source), inputs="", plain=True)
     if outcome.error:
         return _of_error(task, check, arguments, outcome.error, right, source, problem)
     if right.error:
@@ -81,7 +84,9 @@ def _of_value(task, check, arguments, outcome, right, source, problem):
                        "it returns None; is a return missing?", plain=not line)
     fact = _difference(task, check, arguments, value, right.value)
     if fact:
-        return problem(fact)
+        given, wanted = describe.written(value), describe.written(right.value)
+        return problem(fact, numbers="" if check.properties or len(given + wanted) > SHORT else
+                       f"it gives {given}, expected {wanted}")
     if record.get("changed"):
         changed = ", ".join(describe.parameters(task.reference)[n] for n in record["changed"])
         arrays = all(isinstance(arguments[n], np.ndarray) for n in record["changed"])
@@ -116,7 +121,7 @@ def _not_implemented(task, error, source, problem):
         return problem("")
     where = "before" if lines[0] < lines[1] else "after"
     return problem(f"raise NotImplementedError still stands in line {lines[0]}, {where} your code in line {lines[1]}: "
-                   "delete it", plain=True)
+                   "delete it", inputs="", plain=True)
 
 
 def _missing(name, run, source):

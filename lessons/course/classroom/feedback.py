@@ -65,7 +65,7 @@ def _explained(task, states, verbose):
     out = ["", *_wrapped(task.fact, "    ")]
     out += _wrapped(LOOP, "    ") if task.stop == "timeout" else []
     out += _wrapped(f"inputs: {task.inputs}", "    ") if task.inputs else []
-    out += _wrapped(f"The example in its docstring fails, too, {task.example}", "    ") if task.example else []
+    out += _wrapped(f"The example in its docstring, {task.example}", "    ") if task.example else []
     out += [f"    {text}" for text in _printed(task.printed)]
     if task.known:
         out += ["", *_wrapped(f"One mistake that gives this: “{task.known.title}”. {task.known.sentence}", "    "),
