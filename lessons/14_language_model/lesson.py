@@ -218,14 +218,9 @@ assert 4 * trained < adapter_bytes < 1.05 * 4 * trained
 
 # %% [markdown]
 # These are the names and the layout of PEFT, the library that most people fine-tune with, so it opens there as it is:
-#
-# ```python
-# save_model(load_model("smollm2"), "base")          # here: a folder that Transformers opens
-#
-# from transformers import AutoModelForCausalLM      # there
-# from peft import PeftModel
-# model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("base"), "adapter")
-# ```
+# `save_model(load_model("smollm2"), "base")` writes a folder that Transformers opens, and
+# `PeftModel.from_pretrained(base, "adapter")` puts the adapter on it. The [README](../../README.md#on-to-pytorch-and-back) has
+# the lines that go on training there.
 #
 # ## One gradient, by hand
 #
@@ -326,7 +321,8 @@ draw.comparison({
 # - **The easy questions are solved with 57,600 numbers as well as with 460,800.** The change that they ask for is of very low
 #   rank; a task like this cannot tell ranks apart.
 # - **The hard ones can.** At $r = 1$ the tables of the training are answered nearly as well, and of those never seen less than
-#   half as many as at $r = 8$. Twice that rank, or the same number of parameters in all seven layers, makes no clear difference here.
+#   half as many as at $r = 8$. Twice that rank, or the same number of parameters in all seven layers, makes no clear difference here;
+#   but the rate of 5e-3 was chosen for q and v, and all seven layers may want a lower one.
 # - **A tenth of the rate learns next to nothing.** It is the size that suits full fine-tuning; lesson 10 and 11 say why LoRA wants
 #   more.
 #
