@@ -32,9 +32,9 @@ EQUAL = {
     },
     "causal_mask": {"i[None, :] -> i": "broadcasting puts the axis there"},
     "attention_weights": {
-        "q -> k #2": "q and k have one shape",
-        "q -> k #3": "q and k have one shape",
-        "1 -> -1": "q has two axes",
+        "Q -> K #2": "Q and K have one shape",
+        "Q -> K #3": "Q and K have one shape",
+        "1 -> -1": "Q has two axes",
     },
     "low_rank": {
         "np.linalg.svd(D, full_matrices=False) -> np.linalg.svd(D)": "the first r columns and rows are the same",
@@ -63,4 +63,22 @@ EQUAL = {
         "dict(layer) -> layer": "where nothing changes, the layer itself has the right entries too",
     },
     "forward": {"scale = layer['alpha'] / len(layer['A']) before if layer['W0'] is not None:": ORDER},
+    "adamw_step": {
+        "square = 0.999 * square + 0.001 * g ** 2 before mean = 0.9 * mean + 0.1 * g": ORDER,
+        "corrected_mean = mean / (1 - 0.9 ** t) before square = 0.999 * square + 0.001 * g ** 2": ORDER,
+        "corrected_square = square / (1 - 0.999 ** t) before corrected_mean = mean / (1 - 0.9 ** t)": ORDER,
+    },
+    "completion_targets": {"x -> y #2": "x and y have one length", "y -> x #2": "x and y have one length"},
+    "unpack_q4_1": {
+        "np.concatenate([codes & 15, codes >> 4], axis=1) -> np.concatenate([codes & 15, codes >> 4], axis=-1)":
+            "codes has two axes",
+        "codes & 15 -> 15 & codes": "& may be turned round",
+    },
+    "rms_norm": {
+        "(g * xhat).sum(axis=0) -> (g * xhat).sum(axis=-2)": "x has two axes",
+        "(x ** 2).mean(axis=1, keepdims=True) -> (x ** 2).mean(keepdims=True, axis=-1)": "x has two axes",
+        "(dxhat * xhat).mean(axis=1, keepdims=True) -> (dxhat * xhat).mean(keepdims=True, axis=-1)": "x has two axes",
+        "1 -> -1": "x has two axes",
+        "1 -> -1 #2": "x has two axes",
+    },
 }
