@@ -5,16 +5,16 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from .chatml import chat_ids
 from .checkpoint import load_adapter, load_model, load_tokenizer, save_model
 from .checkpoint.atomic import read_json
 from .generate import stream
 from .lora import merge, remove
-from .rows import with_prefix
 from .support import terminal
 from .support.memory import keep_freed_memory
 from .tokenizer import check_tokenizer
-from .tune import STATE, Settings, check_out, tune
+from .tuning.chatml import chat_ids
+from .tuning.rows import with_prefix
+from .tuning.tune import STATE, Settings, check_out, tune
 
 HELP = {"r": "rank of the update", "alpha": "the update is scaled by alpha / r",
         "targets": "layers to adapt, by name, with commas between; or all-linear", "steps": "steps of training",

@@ -7,8 +7,8 @@ with LoRA 350 GB. Here, in float16 with AdamW and without activations: 349.2 GB,
 
 from dataclasses import dataclass
 
+from ..fast.attention import BLOCK
 from ..lora import LoraConfig
-from ..ops.blocks import BLOCK
 from ..support.checks import check_int, expect
 from ..transformer import GPTConfig
 

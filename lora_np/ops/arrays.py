@@ -61,10 +61,10 @@ def sum(a, axis=None, keepdims=False):
     da = g, repeated along the axes that were summed
     """
     a = as_tensor(a)
-    axes = _axes("sum", a, axis, keepdims)
+    axes = as_axes("sum", a, axis, keepdims)
     shape = a.shape
     return node("sum", a.data.sum(axis=axes, keepdims=keepdims),
-                (a, lambda g: np.broadcast_to(_kept(g, axes, shape), shape)))
+                (a, lambda g: np.broadcast_to(with_axes(g, axes, shape), shape)))
 
 
 @operation
@@ -77,39 +77,16 @@ def mean(a, axis=None, keepdims=False):
     da = g / n, repeated along the axes that were averaged
     """
     a = as_tensor(a)
-    axes = _axes("mean", a, axis, keepdims)
+    axes = as_axes("mean", a, axis, keepdims)
     shape = a.shape
     n = math.prod(shape[i] for i in axes)
     if n == 0:
         raise ValueError(f"mean: shape {shape} has no elements along axis {axis}; the mean of nothing is undefined")
     return node("mean", a.data.mean(axis=axes, keepdims=keepdims),
-                (a, lambda g: np.broadcast_to(_kept(g, axes, shape) / n, shape)))
+                (a, lambda g: np.broadcast_to(with_axes(g, axes, shape) / n, shape)))
 
 
-@operation
-def max(a, axis=None, keepdims=False):
-    """Largest element, over all, one axis or a tuple of axes. Elements that tie share the gradient evenly.
-
-    One nan among the elements makes value and gradient nan.
-
-    y = max(a, axis)
-    da = g * (a == y) / sum(a == y)
-    """
-    a = as_tensor(a)
-    axes = _axes("max", a, axis, keepdims)
-    x = a.data
-    if 0 in (x.shape[i] for i in axes):
-        raise ValueError(f"max: shape {x.shape} has no elements along axis {axis}; the largest of nothing is undefined")
-    value = x.max(axis=axes, keepdims=keepdims)
-
-    def to_a(g):
-        ties = x == _kept(value, axes, x.shape)
-        return ties * (_kept(g, axes, x.shape) / ties.sum(axis=axes, keepdims=True, dtype=g.dtype))
-
-    return node("max", value, (a, to_a))
-
-
-def _axes(name, a, axis, keepdims=False):
+def as_axes(name, a, axis, keepdims=False):
     """axis as a tuple of axes counted from 0. Raises ValueError where there is no such axis."""
     if keepdims is not False and not isinstance(keepdims, (bool, np.bool_)):
         raise TypeError(f"{name}: keepdims must be True or False, got {keepdims!r}; several axes are a tuple: "
@@ -127,7 +104,7 @@ def _axes(name, a, axis, keepdims=False):
     return axes
 
 
-def _kept(g, axes, shape):
+def with_axes(g, axes, shape):
     """g with size 1 at the axes that a reduction took away, so that it broadcasts against the operand."""
     return np.reshape(g, tuple(1 if i in axes else n for i, n in enumerate(shape)))
 
@@ -166,7 +143,7 @@ def transpose(a, *axes):
     """
     a = as_tensor(a)
     axes = tuple(axes[0]) if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
-    order = _axes("transpose", a, axes or tuple(range(a.ndim))[::-1])
+    order = as_axes("transpose", a, axes or tuple(range(a.ndim))[::-1])
     if len(order) != a.ndim:
         raise ValueError(f"transpose: shape {a.shape} has {a.ndim} axes, got an order for {len(order)}: {axes}")
     inverse = np.argsort(order)  # for a cycle of three axes the way back is another one than the way there
@@ -227,7 +204,7 @@ def concatenate(tensors, axis=0):
         raise ValueError("concatenate: got no tensors; expected at least one")
     tensors = [as_tensor(t) for t in tensors]
     shapes = [t.shape for t in tensors]
-    (axis,) = _axes("concatenate", tensors[0], (axis,))
+    (axis,) = as_axes("concatenate", tensors[0], (axis,))
     if any(s[:axis] + s[axis + 1:] != shapes[0][:axis] + shapes[0][axis + 1:] for s in shapes):
         raise ValueError(f"concatenate: shapes {', '.join(map(str, shapes))} differ beside axis {axis}")
     ends = np.cumsum([s[axis] for s in shapes])

@@ -1,11 +1,11 @@
-"""Attention, as the papers write it. For long sequences blocks.py computes the same in less time and memory."""
+"""Attention, as the papers write it. For long sequences fast/attention.py computes the same in less time and memory."""
 
 import numpy as np
 
+from ..fast.attention import BLOCK, blocked_attention
 from ..graph import ignore_stale_flag, memoize_last
 from ..support.checks import check_int
 from ..tensor import node, operation
-from .blocks import BLOCK, blocked_attention
 from .layers import floating
 from .softmax import masked_exp
 

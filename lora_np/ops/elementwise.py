@@ -3,16 +3,15 @@ NumPy; a vjp may then return a gradient of the broadcast shape, and backward sum
 
 import numpy as np
 
-from ..support.checks import as_array
 from ..tensor import as_tensor, node, operation
 
 
-def _operands(a, b):
+def operands(a, b):
     """Both operands as Tensors. A single number takes the other's precision."""
     return as_tensor(a, like=b), as_tensor(b, like=a)
 
 
-def _broadcast(name, function, *arrays):
+def broadcast(name, function, *arrays):
     """function(*arrays), with an error that speaks of shapes when they do not broadcast."""
     try:
         return function(*arrays)
@@ -33,8 +32,8 @@ def add(a, b):
     da = g
     db = g
     """
-    a, b = _operands(a, b)
-    return node("add", _broadcast("add", np.add, a.data, b.data), (a, lambda g: g), (b, lambda g: g))
+    a, b = operands(a, b)
+    return node("add", broadcast("add", np.add, a.data, b.data), (a, lambda g: g), (b, lambda g: g))
 
 
 @operation
@@ -45,8 +44,8 @@ def sub(a, b):
     da = g
     db = -g
     """
-    a, b = _operands(a, b)
-    return node("sub", _broadcast("sub", np.subtract, a.data, b.data), (a, lambda g: g), (b, lambda g: -g))
+    a, b = operands(a, b)
+    return node("sub", broadcast("sub", np.subtract, a.data, b.data), (a, lambda g: g), (b, lambda g: -g))
 
 
 @operation
@@ -59,9 +58,9 @@ def mul(a, b):
     da = g * b
     db = g * a
     """
-    a, b = _operands(a, b)
+    a, b = operands(a, b)
     x, y = a.data, b.data
-    return node("mul", _broadcast("mul", np.multiply, x, y),
+    return node("mul", broadcast("mul", np.multiply, x, y),
                 (a, lambda g: g * y),
                 (b, lambda g: g * x))
 
@@ -74,9 +73,9 @@ def div(a, b):
     da = g / b
     db = -g * a / b**2
     """
-    a, b = _operands(a, b)
+    a, b = operands(a, b)
     x, y = a.data, b.data
-    value = _broadcast("div", np.divide, x, y)
+    value = broadcast("div", np.divide, x, y)
     return node("div", value,
                 (a, lambda g: g / y),
                 (b, lambda g: -g * value / y))
@@ -90,7 +89,7 @@ def neg(a):
     da = -g
     """
     a = as_tensor(a)
-    return node("neg", _broadcast("neg", np.negative, a.data), (a, lambda g: -g))
+    return node("neg", broadcast("neg", np.negative, a.data), (a, lambda g: -g))
 
 
 @operation
@@ -104,12 +103,12 @@ def pow(a, b):
     da = g * b * a ** (b - 1)
     db = g * y * log(a)
     """
-    a, b = _operands(a, b)
+    a, b = operands(a, b)
     x, n = a.data, b.data
     if x.dtype.kind in "iu" and n.dtype.kind in "iu" and (n < 0).any():
         raise ValueError("pow: an integer has no integer power below 0; write 2.0 for 2")
     # A 0-d exponent goes in as a number: NumPy squares and takes roots faster than it raises to a power.
-    value = x ** n.item() if n.ndim == 0 else _broadcast("pow", np.power, x, n)
+    value = x ** n.item() if n.ndim == 0 else broadcast("pow", np.power, x, n)
 
     def slope(g):
         down = np.where(n == 0, 1, n - 1)  # for n = 0 any finite power will do: n times it is 0
@@ -182,63 +181,3 @@ def relu(a):
     a = as_tensor(a)
     positive = a.data > 0  # one byte an element; multiplying by it is much faster than indexing with it
     return node("relu", np.maximum(a.data, 0), (a, lambda g: g * positive))
-
-
-@operation
-def gelu(a):
-    """Gaussian error linear unit, in the tanh form that GPT-2 uses (Hendrycks and Gimpel 2016, section 2).
-
-    -inf gives nan, and beyond 1e154 (1e19 in float32) so does the gradient: a**2 overflows.
-
-    t = tanh(sqrt(2 / pi) * (a + 0.044715 * a**3))
-    y = a / 2 * (1 + t)
-    da = g * ((1 + t) / 2 + a / 2 * (1 - t**2) * sqrt(2 / pi) * (1 + 0.134145 * a**2))
-    """
-    a = as_tensor(a)
-    x = a.data
-    c = (2 / np.pi) ** 0.5  # a Python float: an np.float64 here would turn float32 into float64
-    t = np.tanh(c * (x + 0.044715 * x * x * x))  # x * x * x: x**3 would cost more than all the rest
-
-    def slope(g):
-        return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 0.134145 * x * x))
-
-    return node("gelu", 0.5 * x * (1 + t), (a, slope))
-
-
-@operation
-def silu(a):
-    """Sigmoid linear unit, also called swish (Hendrycks and Gimpel 2016, section 4): a, gated by its own sigmoid.
-
-    -inf gives nan, and so does the gradient at inf, where the formula has inf times 0.
-
-    s = 1 / (1 + exp(-a))
-    y = a * s
-    da = g * (s + y * (1 - s))
-    """
-    a = as_tensor(a)
-    x = a.data
-    with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0, as it should be
-        s = 1 / (1 + np.exp(-x))
-    y = x * s
-    return node("silu", y, (a, lambda g: g * (s + y * (1 - s))))
-
-
-@operation
-def where(condition, a, b):
-    """a where the condition holds, b elsewhere, with broadcasting. The condition has no gradient.
-
-    The side that was not chosen gets exactly 0, even where its own value is nan.
-
-    y = where(condition, a, b)
-    da = where(condition, g, 0)
-    db = where(condition, 0, g)
-    """
-    a, b = _operands(a, b)
-    chosen = as_array("where", condition)
-    if chosen.dtype.kind not in "biuf":
-        raise TypeError(f"where: the condition must be an array of True and False, got {chosen.dtype}: "
-                        f"{str(condition)[:40]!r}")
-    chosen = chosen.astype(bool, copy=False)
-    return node("where", _broadcast("where", np.where, chosen, a.data, b.data),
-                (a, lambda g: np.where(chosen, g, 0)),
-                (b, lambda g: np.where(chosen, 0, g)))

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ..graph import ignore_stale_flag, memoize_last
+from ..graph import ignore_stale_flag
 from ..support.checks import as_array, check_generator, check_number
 from ..tensor import as_tensor, node, operation
 
@@ -14,15 +14,6 @@ def floating(x):
     """x as a Tensor of floating point; integers become float64."""
     x = as_tensor(x)
     return x if x._data.dtype.kind == "f" else as_tensor(x.data.astype(float))
-
-
-def sigmoid(x):
-    """1 / (1 + exp(-x)), a fresh array. Beyond the range of exp it is 0, as it should be."""
-    s = -x
-    with np.errstate(over="ignore"):
-        np.exp(s, out=s)
-    s += 1
-    return np.reciprocal(s, out=s)
 
 
 def indices(name, ids, size):
@@ -151,83 +142,6 @@ def layer_norm(x, weight, bias, eps=1e-5):
                 (x, to_x),
                 (weight, lambda g: np.einsum("nd,nd->d", g.reshape(-1, d), xhat)),
                 (bias, lambda g: g))
-
-
-@operation
-def rms_norm(x, weight, eps=1e-5):
-    """Root mean square normalisation over the last axis (Zhang and Sennrich 2019): layer_norm without mean and bias.
-
-    x: (..., d). weight: (d,). A row of zeros gives 0 (eps keeps it finite), one with nan gives nan. Beyond 1e154 (1e19
-    in float32) the mean square overflows, and the row gives 0, or nan where x is inf.
-
-    rms = sqrt(mean(x**2) + eps)
-    xhat = x / rms
-    y = xhat * weight
-    dx = (g * weight - xhat * mean(g * weight * xhat)) / rms
-    dweight = g * xhat
-    """
-    x, weight = floating(x), floating(weight)
-    d = x.shape[-1] if x.ndim else 0
-    if not d or weight.shape != (d,):
-        raise ValueError(f"rms_norm: x {x.shape}, weight {weight.shape}: expected (..., d) and (d,)")
-    check_number("rms_norm", eps=eps)
-    shape, W, X = x.shape, weight.data, x.data.reshape(-1, d)
-    work = np.promote_types(X.dtype, np.float32)  # the squares of float16 soon pass its largest number, 65,504
-    rrms = (np.vecdot(X, X, dtype=work) / d + float(eps))[:, None] ** -0.5  # (rows, 1)
-
-    def to_x(g):
-        g = g.reshape(-1, d) * W
-        along = np.vecdot(g, X)[:, None] * (rrms ** 2 / d)
-        g -= X * along
-        g *= rrms
-        return g.reshape(shape)
-
-    value = (X * rrms).astype(X.dtype, copy=False)
-    value = np.multiply(value, W, out=value if W.dtype == value.dtype else None)
-    return node("rms_norm", value.reshape(shape),
-                (x, to_x),
-                (weight, lambda g: np.einsum("nd,nd->d", g.reshape(-1, d), X * rrms)))
-
-
-@operation
-def swiglu(gate, up):
-    """silu(gate) * up: the gated unit of a Llama's MLP (Shazeer 2020, section 2). Both operands (..., d).
-
-    Raises ValueError for two shapes. -inf in gate gives nan.
-
-    s = 1 / (1 + exp(-gate))
-    y = gate * s * up
-    dgate = g * up * (s + gate * s * (1 - s))
-    dup = g * gate * s
-    """
-    gate, up = floating(gate), floating(up)
-    if gate.shape != up.shape or not gate.ndim:
-        raise ValueError(f"swiglu: gate {gate.shape}, up {up.shape}: expected two of one shape (..., d)")
-    # A few rows at a time stay in the processor's cache from one step to the next. Nothing but the operands is kept.
-    shape, dtype = gate.shape, np.result_type(gate.data, up.data)
-    a, b = (t.data.reshape(-1, shape[-1]) for t in (gate, up))
-    blocks = [slice(i, i + 16) for i in range(0, len(a), 16)]
-    y = np.empty(a.shape, dtype)
-    for rows in blocks:
-        np.multiply(a[rows], sigmoid(a[rows]), out=y[rows])
-        y[rows] *= b[rows]
-
-    @memoize_last
-    def gradients(g):  # of gate and up
-        g = g.reshape(a.shape)
-        da, db = np.empty(a.shape, dtype), np.empty(a.shape, dtype)
-        for rows in blocks:
-            s = sigmoid(a[rows])
-            silu = np.multiply(a[rows], s, out=db[rows])
-            slope = np.subtract(1, s, out=da[rows])
-            slope *= silu
-            slope += s
-            slope *= b[rows]
-            slope *= g[rows]
-            silu *= g[rows]
-        return da.reshape(shape), db.reshape(shape)
-
-    return node("swiglu", y.reshape(shape), (gate, lambda g: gradients(g)[0]), (up, lambda g: gradients(g)[1]))
 
 
 @operation

@@ -23,21 +23,6 @@ def softmax(a, axis=-1):
     return node("softmax", y, (a, lambda g: y * (g - (g * y).sum(axis=axis, keepdims=True))))
 
 
-@operation
-def log_softmax(a, axis=-1):
-    """log(softmax(a)), without the detour that would lose small probabilities. Raises as softmax does.
-
-    An element of -inf stays -inf, and nan makes its row nan.
-
-    y = a - log(sum(exp(a), axis))
-    da = g - exp(y) * sum(g, axis)
-    """
-    a = floating(a)
-    x = stabilised("log_softmax", a.data, axis)
-    y = (x - np.log(np.exp(x).sum(axis=axis, keepdims=True))).astype(a.dtype, copy=False)
-    return node("log_softmax", y, (a, lambda g: g - np.exp(y) * g.sum(axis=axis, keepdims=True)))
-
-
 def exp_is_safe(x):
     """Whether no exp(x) overflows, nor a row's sum of them, and no row vanishes."""
     return max(x.max(initial=0), -x.min(initial=0)) < 30

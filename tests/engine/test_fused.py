@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lora_np import Tensor, no_grad, ops
-from lora_np.ops import blocks
+from lora_np.fast import attention as blocks
 from tests.helpers import check_gradients, gradients
 
 pytestmark = pytest.mark.filterwarnings("error")

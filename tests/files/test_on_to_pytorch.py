@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lora_np import Llama, LlamaConfig, LoraConfig, generate, lora, optim, rows, train
+from lora_np import Llama, LlamaConfig, LoraConfig, generate, lora, optim, train
 from lora_np.checkpoint import load_adapter, load_model, load_tokenizer, save_adapter, save_model
+from lora_np.tuning import rows
 
 ROOT = Path(__file__).parents[2]
 PAIRS = ROOT / "lessons" / "14_language_model" / "pairs.jsonl"

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lora_np.chatml import chat_ids
 from lora_np.checkpoint import load_model, load_tokenizer, save_model
 from lora_np.checkpoint.atomic import find_model
 from lora_np.checkpoint.tokenizers import from_gguf, save_tokenizer, tokenizer_kind
 from lora_np.tokenizer import BPETokenizer, CharTokenizer
+from lora_np.tuning.chatml import chat_ids
 from tests.helpers import small_gpt
 from tests.texts import texts
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lora_np import Llama, LlamaConfig, generate, train, tune
+from lora_np import Llama, LlamaConfig, generate, train
 from lora_np import __main__ as command
 from lora_np.checkpoint import load_adapter, load_model, load_tokenizer, safetensors, save_model
+from lora_np.tuning import tune
 from tests.helpers import real
 
 TOKENIZER = Path(__file__).parents[1] / "reference" / "tokenizers" / "smollm"

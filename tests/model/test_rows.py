@@ -7,9 +7,20 @@ import numpy as np
 import pytest
 
 from lora_np import data
-from lora_np.chatml import chat_ids, default_system
-from lora_np.rows import IGNORE, Row, RowBatches, pad, read_rows, read_text, split_rows, text_rows, to_row, to_rows
 from lora_np.tokenizer import CHARACTER, BPETokenizer, CharTokenizer
+from lora_np.tuning.chatml import chat_ids, default_system
+from lora_np.tuning.rows import (
+    IGNORE,
+    Row,
+    RowBatches,
+    pad,
+    read_rows,
+    read_text,
+    split_rows,
+    text_rows,
+    to_row,
+    to_rows,
+)
 from tests.helpers import small_gpt
 
 pytestmark = pytest.mark.filterwarnings("error")

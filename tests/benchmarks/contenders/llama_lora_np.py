@@ -4,9 +4,9 @@ from contextlib import ExitStack
 
 from lora_np import LoraConfig, generate
 from lora_np.checkpoint import load_model
+from lora_np.fast.parallel import data_parallel
 from lora_np.lora import add_lora
 from lora_np.optim import AdamW
-from lora_np.parallel import data_parallel
 from lora_np.support.memory import keep_freed_memory
 from lora_np.train import next_token_loss
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..support.checks import check_int, check_number
+from ..tokenizer import BPETokenizer, CharTokenizer, check_tokenizer
 from .chatml import chat_ids
-from .support.checks import check_int, check_number
-from .tokenizer import BPETokenizer, CharTokenizer
 
 IGNORE = -100  # a target that cross_entropy leaves out
 FORMS = {"prompt": ("prompt", "completion"), "text": ("text",), "messages": ("messages",)}
@@ -140,6 +140,27 @@ class RowBatches:
         at += len(chosen)
         self.place = [turn, at] if at < len(self.rows) else [turn + 1, 0]
         return pad(chosen)
+
+
+def completions(pairs, tokenizer, batch, context, seed=0, model=None):
+    """An endless stream of (x, y), right-padded, (B, T) with T <= context, of (prompt, completion), in passes.
+
+    Each pass draws every pair once, B = batch of them at a time, fewer at its end. Prompt and completion are encoded
+    apart, and the end of text follows; y is -100 where nothing is to be predicted: on the prompt and on padding. Pairs
+    that are too long are left out, never cut: the stream's left_out says how many. Its place can be kept and set again.
+    model: the one to be trained; a tokenizer or a context that cannot be meant for it raises ValueError.
+    """
+    if not isinstance(pairs, (list, tuple)):
+        raise TypeError(f"completions: expected a list of (prompt, completion), got {type(pairs).__name__}")
+    check_int("completions", batch=batch, context=context)
+    if model is not None:
+        check_tokenizer(model, tokenizer)
+        if context > model.config.context:
+            raise ValueError(f"completions: context {context} is more than the model's, {model.config.context}")
+    records = {i: {"prompt": pair[0], "completion": pair[1]} if isinstance(pair, (list, tuple)) and len(pair) == 2
+               else pair for i, pair in enumerate(pairs)}
+    rows, left_out = to_rows(records, tokenizer, context, "completions: pair")
+    return RowBatches(rows, batch, seed, left_out)
 
 
 def read_rows(path):

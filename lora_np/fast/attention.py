@@ -1,4 +1,4 @@
-"""Attention in blocks of queries, for long sequences: what attention.py computes, in less time and memory.
+"""Attention in blocks of queries, for long sequences: what ops/attention.py computes, in less time and memory.
 
 A block of 32 queries looks at the keys up to its own end; what lies beyond is hidden from all of them, so nearly
 half of the T x S weights are neither computed nor kept. Nor are the weights P = E / row_sums ever formed: dividing y
@@ -8,8 +8,8 @@ by the row sums costs T c divisions, dividing E would cost T S.
 import numpy as np
 
 from ..graph import memoize_last
+from ..ops.softmax import masked_exp
 from ..tensor import node
-from .softmax import masked_exp
 
 BLOCK = 32  # queries at a time
 
