@@ -16,8 +16,9 @@ import numpy as np
 
 _serial = count(1)
 no_grad_depth = ContextVar("no_grad_depth", default=0)  # operations are recorded where it is 0
-# OpenBLAS's float32 product with exactly 5 columns loads stale memory beside its numbers (on AVX-512). No result rests
-# on it, but it can raise the processor's flag "invalid", and where warnings are errors a right result would be lost.
+# OpenBLAS's float32 product of a matrix of exactly 5 columns and a vector loads stale memory beside its numbers (on
+# AVX-512). No result rests on it, but it can raise the processor's flag "invalid", and where warnings are errors a
+# right result would be lost.
 ignore_stale_flag = np.errstate(invalid="ignore")
 
 
@@ -51,8 +52,9 @@ def backpropagate(start, gradient, retain_graph=False):
         if not edges:
             leaves[this] = g if this in summed else g.copy()  # what a vjp gave may belong to somebody else
             continue
-        g = g if this in summed else g.view()
-        g.setflags(write=False)  # several vjps read it
+        if g.flags.writeable:  # several vjps read it
+            g = g if this in summed else g.view()
+            g.setflags(write=False)
         for target, vjp in edges:
             d = vjp(g)  # the chain rule: this node's share of dL/d(target)
             if type(d) is not np.ndarray or d.shape != target.shape or d.dtype != target.dtype:

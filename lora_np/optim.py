@@ -27,7 +27,8 @@ class Optimizer:
         self.parameters = _check_parameters(type(self).__name__, parameters)
         check_number(type(self).__name__, lr=lr, **settings)
         self.lr, self.steps = lr, [0] * len(self.parameters)  # steps: how many each has taken
-        self.ends = np.cumsum([p.size for p in self.parameters]).tolist()  # of each in the vector
+        ends = np.cumsum([p.size for p in self.parameters]).tolist()
+        self.spans = [(end - p.size, end) for p, end in zip(self.parameters, ends, strict=True)]  # in the vector
 
     def zero_grad(self):
         """Forget all gradients; without it, the next backward adds to them."""
@@ -41,18 +42,16 @@ class Optimizer:
         for i in reached:
             self.steps[i] += 1
         alike = len(reached) == len(self.parameters) and len(set(self.steps)) == 1
-        ends = self.ends
         for some in [reached] if alike else [[i] for i in reached]:  # which take the same step t, side by side
-            g = np.concatenate([self.parameters[i].grad.reshape(-1) for i in some])
-            begin = ends[some[0]] - self.parameters[some[0]].size
-            for start in range(0, len(g), CHUNK):
-                part = g[start:start + CHUNK]
-                part[:] = self.update(part, slice(begin + start, begin + start + len(part)), self.steps[some[0]])
+            begin, t = self.spans[some[0]][0], self.steps[some[0]]
+            d = np.concatenate([self.parameters[i].grad.reshape(-1) for i in some])
+            for start in range(0, len(d), CHUNK):
+                g = d[start:start + CHUNK]
+                g[:] = self.update(g, slice(begin + start, begin + start + len(g)), t)
             for i in some:
-                p = self.parameters[i]
-                d = g[ends[i] - p.size - begin:ends[i] - begin].reshape(p.shape)
+                p, (start, end) = self.parameters[i], self.spans[i]
                 before = p.data * (1 - self.lr * self.weight_decay) if self.weight_decay else p.data
-                p.replace_array(np.asarray(before - d, p.dtype))
+                p.replace_array(np.asarray(before - d[start - begin:end - begin].reshape(before.shape), before.dtype))
 
     def update(self, g, part, t):
         """What step t = 1, 2, … subtracts from a part of the vector, a slice of it, where the gradient is g."""
@@ -75,7 +74,7 @@ class Optimizer:
 
     def zeros(self):
         """A number for each number of the vector."""
-        return np.zeros(self.ends[-1], np.result_type(*(p.dtype for p in self.parameters)))
+        return np.zeros(self.spans[-1][1], np.result_type(*(p.dtype for p in self.parameters)))
 
 
 class SGD(Optimizer):
@@ -110,8 +109,11 @@ class AdamW(Optimizer):
 
     def update(self, g, part, t):
         beta1, beta2 = self.betas
-        m = self.m[part] = beta1 * self.m[part] + (1 - beta1) * g
-        v = self.v[part] = beta2 * self.v[part] + (1 - beta2) * g * g
+        m, v = self.m[part], self.v[part]
+        m *= beta1
+        m += (1 - beta1) * g
+        v *= beta2
+        v += (1 - beta2) * g * g
         mhat = m / (1 - beta1 ** t)
         vhat = v / (1 - beta2 ** t)
         return self.lr * mhat / (np.sqrt(vhat) + self.eps)

@@ -191,8 +191,7 @@ class Tensor:
     nbytes = property(lambda self: self._data.nbytes)
 
     @property
-    def T(self) -> "Tensor":
-        return self.transpose()
+    def T(self) -> "Tensor": return self.transpose()
 
     def __repr__(self):
         text = np.array2string(self._data, separator=", ", threshold=60, precision=6, prefix="Tensor(")

@@ -5,7 +5,7 @@ import numpy as np
 
 from ..graph import grad_enabled, ignore_stale_flag
 from ..ops.layers import floating
-from ..ops.loss import back_in_place, counted_targets, less_at_targets, likelihoods
+from ..ops.loss import back_in_place, counted_targets, likelihoods
 from ..ops.softmax import stabilised
 from ..support.checks import as_array
 from ..tensor import node, operation
@@ -45,12 +45,14 @@ def linear_cross_entropy(x, weight, targets, ignore_index=-100):
         rows = slice(start, start + size)
         scores = (X[rows] @ W.T).astype(np.promote_types(dtype, np.float32), copy=False)  # (rows, V)
         scores = stabilised("linear_cross_entropy", scores, -1, np.isneginf, out=scores)
-        losses, E, row_sums = likelihoods(scores, targets[rows], out=scores)
+        places = np.arange(len(scores)), targets[rows]
+        losses, E, row_sums = likelihoods(scores, *places, out=scores)
         loss += losses.sum()
         if dX is None and dW is None:
             continue
         E *= (share / row_sums)[:, None]
-        dlogits = less_at_targets(E, targets[rows], share).astype(dtype, copy=False)
+        E[places] -= share
+        dlogits = E.astype(dtype, copy=False)
         if dX is not None:
             np.matmul(dlogits, W, out=dX[rows])
         if dW is not None:

@@ -10,7 +10,6 @@ from ..tensor import Tensor, as_tensor, node, operation
 
 
 @operation
-@ignore_stale_flag
 def matmul(a, b):
     """Matrix product, as np.matmul: vectors, matrices, or stacks of matrices that broadcast.
 
@@ -28,14 +27,19 @@ def matmul(a, b):
     X = a.data if a.ndim > 1 else a.data[None]     # (..., m, n): a vector on the left is a row,
     Y = b.data if b.ndim > 1 else b.data[:, None]  # (..., n, p): on the right a column
     try:
-        product = X @ Y                            # (..., m, p)
+        y = product(X, Y)                          # (..., m, p)
     except ValueError:
         raise ValueError(_product_advice(a.data, b.data)) from None
     row, column = (slice(None) if t.ndim > 1 else 0 for t in (a, b))  # the axis that a vector lacks goes again
-    shape = product.shape
-    return node("matmul", product[..., row, column],
+    shape = y.shape
+    return node("matmul", y[..., row, column],
                 (a, lambda g: g.reshape(shape) @ Y.swapaxes(-1, -2)),
                 (b, lambda g: (X.swapaxes(-1, -2) @ g.reshape(shape))[..., column]))
+
+
+def product(x, y):
+    """x @ y, two arrays, without the flag that 5 columns of x may raise for nothing (graph.py)."""
+    return ignore_stale_flag(np.matmul)(x, y) if x.shape[-1] == 5 else x @ y
 
 
 def _product_advice(x, y):

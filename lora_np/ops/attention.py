@@ -3,15 +3,15 @@
 import numpy as np
 
 from ..fast.attention import BLOCK, blocked_attention
-from ..graph import ignore_stale_flag, memoize_last
+from ..graph import memoize_last
 from ..support.checks import check_int
 from ..tensor import node, operation
+from .arrays import product
 from .layers import floating
 from .softmax import masked_exp
 
 
 @operation
-@ignore_stale_flag
 def causal_attention(q, k, v, heads=1, kv_heads=None):
     """Scaled dot-product attention in which no position sees a later one (Vaswani et al. 2017, section 3.2).
 
@@ -51,8 +51,9 @@ def causal_attention(q, k, v, heads=1, kv_heads=None):
     c = q.shape[-1] // heads
     root = c ** 0.5
     Q, K, V = split(q.data), split(k.data), split(v.data)  # (..., kv_heads, group or 1, T or S, c)
-    P = _causal_softmax(Q @ K.swapaxes(-1, -2) / root)     # (..., kv_heads, group, T, S)
-    y = join(P @ V)                                        # (..., T, heads c)
+    scores = product(Q, K.swapaxes(-1, -2)) / root         # (..., kv_heads, group, T, S)
+    P = _causal_softmax(scores)
+    y = join(product(P, V))                                # (..., T, heads c)
 
     @memoize_last
     def to_scores(g):  # dS / sqrt(c), which dq and dk share

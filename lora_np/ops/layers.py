@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 
-from ..graph import ignore_stale_flag
 from ..support.checks import as_array, check_generator, check_number
 from ..tensor import as_tensor, node, operation
+from .arrays import product
 
 
 def floating(x):
@@ -27,7 +27,6 @@ def indices(name, ids, size):
 
 
 @operation
-@ignore_stale_flag
 def linear(x, weight, bias=None):
     """x W^T + b on the last axis, for any number of leading axes.
 
@@ -47,7 +46,7 @@ def linear(x, weight, bias=None):
         raise ValueError(f"linear: x {X.shape}, weight {W.shape}: expected x (..., k) and weight (d, k) of equal k")
     # One flat product (N, k) @ (k, d): NumPy would run a stack of matrices as many small products.
     shape, rows, (d, k) = X.shape, math.prod(X.shape[:-1]), W.shape
-    value = (X.reshape(rows, k) @ W.T).reshape(*shape[:-1], d)
+    value = product(X.reshape(rows, k), W.T).reshape(*shape[:-1], d)
     # The vjp of x needs only X's shape: capturing X would keep it although W is frozen.
     edges = [(x, lambda g: (g.reshape(rows, d) @ W).reshape(shape)),
              (weight, lambda g: g.reshape(rows, d).T @ X.reshape(rows, k))]
@@ -92,13 +91,12 @@ def embedding(weight, ids):
 
 
 @operation
-@ignore_stale_flag
 def layer_norm(x, weight, bias, eps=1e-5):
     """Layer normalisation over the last axis (Ba et al. 2016): mean 0 and variance 1, then scale and shift.
 
     x: (..., d). weight, bias: (d,). The variance is the biased one: divided by d, not d - 1.
     A row of equal numbers gives the bias (eps keeps it finite), one with inf or nan gives nan. Beyond 1e154 (1e19 in
-    float32) the variance overflows, and the row gives the bias.
+    float32) the variance overflows, and the row gives the bias; where the difference of two of its numbers does, nan.
 
     std = sqrt(var(x) + eps)
     xhat = (x - mean(x)) / std
@@ -117,13 +115,9 @@ def layer_norm(x, weight, bias, eps=1e-5):
     # Rows as one matrix: a mean is then a product with a vector of 1/d, several times faster than .mean(-1).
     average = np.full(d, 1 / d, x.dtype)
     X = x.data.reshape(-1, d)
-    mean = (X @ average)[:, None]
-    xhat = X - mean
+    xhat = X - X[:, :1]  # first less one of its own, so that in a row far from 0 the rounding of the mean does not show
+    xhat -= product(xhat, average)[:, None]
     std = np.sqrt(np.vecdot(xhat, xhat) / d + eps)[:, None]
-    if np.count_nonzero(np.abs(mean) > 10 * std):  # a row so far from 0 that the rounding of its mean would show
-        xhat = X - X[:, :1]
-        xhat -= (xhat @ average)[:, None]
-        std = np.sqrt(np.vecdot(xhat, xhat) / d + eps)[:, None]
     xhat /= std
 
     def to_x(g):

@@ -2,17 +2,14 @@
 
 import numpy as np
 
-from ..graph import ignore_stale_flag
 from ..support.checks import as_array
 from ..tensor import node, operation
+from .arrays import product
 from .layers import floating, indices
 from .softmax import stabilised
 
-MAX_LOGITS = 1 << 24  # that linear_cross_entropy holds at a time
-
 
 @operation
-@ignore_stale_flag
 def cross_entropy(logits, targets, ignore_index=-100):
     """Mean negative log-likelihood of the target classes under softmax(logits), in nats.
 
@@ -31,28 +28,24 @@ def cross_entropy(logits, targets, ignore_index=-100):
     V, shape, dtype = logits.shape[-1], logits.shape, logits.dtype
     counted, targets = counted_targets("cross_entropy", targets, ignore_index, V)
     n = len(targets)
+    rows = np.arange(n)
     scores = stabilised("cross_entropy", logits.data.reshape(-1, V)[counted], -1, np.isneginf)
-    losses, E, row_sums = likelihoods(scores, targets)
+    losses, E, row_sums = likelihoods(scores, rows, targets)
 
     def to_logits(g):
-        d = less_at_targets(E * (g / n / row_sums)[:, None], targets, g / n)
+        d = E * (g / n / row_sums)[:, None]
+        d[rows, targets] -= g / n
         return back_in_place(d, counted, shape)
 
     return node("cross_entropy", (losses.sum() / n).astype(dtype), (logits, to_logits))
 
 
-def likelihoods(scores, targets, out=None):
-    """(-log softmax(scores)[targets], E, row sums of E) with E = exp(scores), of which out may hold the place."""
-    at_targets = scores[np.arange(len(targets)), targets]
+def likelihoods(scores, rows, targets, out=None):
+    """(-log softmax(scores)[rows, targets], E, row sums of E) with E = exp(scores), of which out may hold the place."""
+    at_targets = scores[rows, targets]
     E = np.exp(scores, out=out)
-    row_sums = E @ np.ones(E.shape[-1], E.dtype)  # a product with ones sums rows several times faster than .sum(-1)
+    row_sums = product(E, np.ones(E.shape[-1], E.dtype))  # sums rows several times faster than .sum(-1)
     return np.maximum(np.log(row_sums) - at_targets, 0), E, row_sums  # no loss is below 0, but rounding may be
-
-
-def less_at_targets(d, targets, share):
-    """d (n, V), from which share is taken off at each row's target, in place."""
-    d[np.arange(len(targets)), targets] -= share
-    return d
 
 
 def back_in_place(d, counted, shape):

@@ -208,18 +208,17 @@ def test_zero_to_a_negative_power():
 
 
 X5 = np.array([[INF, -INF, 1, 1, 1], [1, 2, 3, 4, 5]], np.float32)
-V5 = np.array([[INF] * 5, [-INF] * 5], np.float32)
+V5 = np.array([[INF], [-INF], [1], [1], [1]], np.float32)
 
 
 @pytest.mark.parametrize(("function", "operands"), [
     (ops.matmul, [X5, np.ones((5, 1), np.float32)]),
     (ops.linear, [X5, np.ones((3, 5), np.float32)]),
-    (ops.layer_norm, [X5, np.ones(5, np.float32), np.zeros(5, np.float32)]),
     (lambda x, w: ops.linear_cross_entropy(x, w, [0, 1]), [X5, np.ones((3, 5), np.float32)]),
-    (lambda v: ops.causal_attention(np.ones_like(X5), np.ones_like(X5), v), [V5]),
-], ids=["matmul", "linear", "layer_norm", "linear_cross_entropy", "causal_attention"])
+    (lambda v: ops.causal_attention(np.ones_like(V5), np.ones_like(V5), v), [V5]),
+], ids=["matmul", "linear", "linear_cross_entropy", "causal_attention"])
 def test_products_do_not_fail_by_a_flag_of_the_processor(function, operands):
-    """OpenBLAS's float32 products with 5 columns raise "invalid" now and then, without a cause."""
+    """OpenBLAS's float32 products of 5 columns and a vector raise "invalid" now and then, without a cause."""
     with np.errstate(invalid="raise"):
         leaves = [Tensor(a, requires_grad=True) for a in operands]
         y = function(*leaves)
