@@ -203,6 +203,11 @@ class Contender:
 
     def step(self, x, y):
         loss, _ = self.loss_and_gradients(x, y)
+        self.move()
+        return loss
+
+    def move(self):
+        """A step of AdamW with the gradients that are there, which it overwrites."""
         self.t += 1
         (beta1, beta2), t = work.BETAS, self.t
         for i in range(0, len(self.theta), CHUNK):
@@ -219,4 +224,3 @@ class Contender:
             np.divide(m, g, out=g)
             g *= work.LEARNING_RATE / (1 - beta1 ** t)
             theta -= g
-        return loss

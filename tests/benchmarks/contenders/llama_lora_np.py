@@ -24,7 +24,8 @@ class Contender:
         if trained:
             add_lora(self.model, LoraConfig(RANK, ALPHA, TARGETS))
             self.optimizer = AdamW(self.model.trainable_parameters(), LEARNING_RATE)
-        self.loss = ExitStack().enter_context(data_parallel(next_token_loss, share))
+        self.open = ExitStack()  # its threads live as long as this
+        self.loss = self.open.enter_context(data_parallel(next_token_loss, share))
 
     def start_at(self, arrays):
         """Take A and B of another contender."""
