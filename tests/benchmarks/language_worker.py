@@ -23,13 +23,8 @@ class Commands:
         begin = time.perf_counter()
         self.contender = module.Contender(path, task != "generate", **options)
         self.version, self.task, self.loading = module.VERSION, task, time.perf_counter() - begin
-        rng = np.random.default_rng(0)  # ids that every model has: the time does not depend on what they say
-        self.prompt = rng.integers(3, 1000, PROMPT)
-        ids = rng.integers(3, 1000, (16, BATCH, CONTEXT + 1))
-        x, y = np.ascontiguousarray(ids[..., :-1]), np.ascontiguousarray(ids[..., 1:])
-        if task == "quarter":
-            y[..., :CONTEXT * 3 // 4] = -100
-        self.batches = list(zip(x, y, strict=True))
+        self.prompt = np.random.default_rng(0).integers(3, 1000, PROMPT)
+        self.batches = language_batches(task)
 
     def start(self):
         return self.contender.start()
@@ -62,6 +57,15 @@ class Commands:
         """The most bytes of the process that lay in memory, from its start to the end of four steps."""
         self.losses(4)
         return peak_memory()
+
+
+def language_batches(task):
+    """[(x, y)], each (BATCH, CONTEXT), of ids that every model has: the time does not depend on what they say."""
+    ids = np.random.default_rng(0).integers(3, 1000, (16, BATCH, CONTEXT + 1))
+    x, y = np.ascontiguousarray(ids[..., :-1]), np.ascontiguousarray(ids[..., 1:])
+    if task == "quarter":
+        y[..., :CONTEXT * 3 // 4] = -100
+    return list(zip(x, y, strict=True))
 
 
 if __name__ == "__main__":
