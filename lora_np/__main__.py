@@ -58,9 +58,9 @@ def generate_command(options):
     model, tokenizer = _model(options), load_tokenizer(options.model)
     check_tokenizer(model, tokenizer)
     if options.chat:
-        system = [{"role": "system", "content": options.system}] if options.system else []
+        system = [] if options.system is None else [{"role": "system", "content": options.system}]
         ids, _ = chat_ids([*system, {"role": "user", "content": prompt}], tokenizer, reply=True)
-    elif options.system:
+    elif options.system is not None:
         raise ValueError("--system goes with --chat")
     else:
         ids = with_prefix(tokenizer.encode(prompt), tokenizer)
@@ -124,7 +124,8 @@ def _parser():
     p.add_argument("prompt", help="the text to go on from; - reads it from standard input")
     p.add_argument("--adapter", metavar="FOLDER", help="an adapter, as tune or PEFT writes it")
     p.add_argument("--chat", action="store_true", help="the prompt is a user's turn in a chat (ChatML)")
-    p.add_argument("--system", metavar="TEXT", help="the chat's system message, in the place of the model's own")
+    p.add_argument("--system", metavar="TEXT", help="the chat's system message, in the place of the model's own; it may "
+                   "be empty")
     p.add_argument("--n", type=int, default=200, help="the most tokens (default %(default)s)")
     p.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest each time (default); 1: sampled")
     p.add_argument("--top-p", type=float, default=1.0, help="sample among the likeliest that reach this probability")

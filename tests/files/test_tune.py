@@ -119,6 +119,17 @@ def test_generate_says_when_it_is_asked_the_other_way(base, desk, capsys):
         assert status == 0 and err.count("note: ") == note
 
 
+def test_a_chat_has_the_system_message_that_is_given_also_an_empty_one(base, desk, capsys, monkeypatch):
+    read, tokenizer = [], load_tokenizer(base)
+    monkeypatch.setattr(tokenizer, "chat_template", "<|im_start|>system\nBe kind.<|im_end|>\n{{ messages }}")
+    monkeypatch.setattr(command, "load_tokenizer", lambda path: tokenizer)
+    monkeypatch.setattr(command, "stream", lambda model, ids, *rest: read.append(tokenizer.decode(ids)) or iter(()))
+    for words, said in (([], "Be kind."), (["--system", "Be brief."], "Be brief."), (["--system", ""], "")):
+        assert run(capsys, "generate", "--model", base, "--chat", "Hi", *words)[0] == 0
+        assert read.pop() == (f"<|im_start|>system\n{said}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+                              "<|im_start|>assistant\n")
+
+
 def test_few_rows_and_long_rows_are_told(base, desk, capsys):
     Path("few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PAIRS[:3]))
     assert "3 rows to train on, 0 held out: there are too few" in tuned(capsys, base, "a", data="--data=few.jsonl")[1]
@@ -192,7 +203,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_whole_step(base, desk, capsys,
 
 @pytest.mark.parametrize(("words", "expected"), [
     (["", "--n", "3"], "the prompt is empty"), (["x " * 200], "the model reads 96 at a time"),
-    (["x", "--system", "be kind"], "--system goes with --chat"), (["x", "--top-p", "0"], "top_p must be above 0"),
+    (["x", "--system", "be kind"], "--system goes with --chat"), (["x", "--system", ""], "--system goes with --chat"),
+    (["x", "--top-p", "0"], "top_p must be above 0"),
     (["x", "--adapter", "absent"], "absent"), (["x", "--n", "-1"], "n must be a whole number"),
 ])
 def test_what_cannot_be_generated(base, desk, capsys, words, expected):
