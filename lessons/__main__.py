@@ -7,7 +7,6 @@ import argparse
 import runpy
 import signal
 import sys
-import textwrap
 import time
 import traceback
 import webbrowser
@@ -23,7 +22,7 @@ from lora_np.support import memory, terminal
 
 from . import stopped
 from .course.checking import judge, runner, tasks
-from .course.classroom import exports, feedback, grading, progress, table, watching
+from .course.classroom import exports, feedback, grading, hints, progress, table, watching
 from .course.pages import book, scripts
 from .course.pages import notebook as notebooks
 
@@ -134,24 +133,12 @@ def check(options):
 def hint(options):
     """One more hint on a function of an exercise: the one that is named, or the first that does not work yet."""
     (exercise,) = _exercises(options.numbers)
-    functions = {task.name: task for task in exercise.tasks}
-    if options.name not in (None, *functions):
-        raise UsageError(f"exercise {exercise.number} has no function {options.name}; there are "
-                         f"{', '.join(functions)}")
     verdict = _verdict(exercise, options.timeout) if not options.name else None
-    if verdict and verdict.status == "pass":
-        print(f"{exercise.number} {exercise.title}: done, there is nothing left to hint at")
-        return
-    if verdict and not verdict.first:  # no hint on LoRA is used up by a file that does not run
-        print(f"{exercise.number} {exercise.title}: the file does not run to its end yet, so no hint is given\n\n"
-              f"    {feedback.headline(verdict)}")
-        if verdict.status == "missing":
-            print(f"\nThe exercise to start from: python -m lessons reset {exercise.number}")
-        return
-    task = functions[options.name or verdict.first.name]
-    number, text = progress.next_hint(exercise, task)
-    print(f"{exercise.number} {task.name}, hint {number} of {progress.RUNGS}:\n")
-    print(textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    ") + "\n")
+    code = exercise.file.read_text(encoding="utf-8", errors="replace") if exercise.file.is_file() else ""
+    try:
+        print(hints.page(exercise, verdict, options.name, code))
+    except ValueError as error:
+        raise UsageError(error) from None
 
 
 def reset(options):

@@ -124,8 +124,8 @@ def _parser():
     p.add_argument("prompt", help="the text to go on from; - reads it from standard input")
     p.add_argument("--adapter", metavar="FOLDER", help="an adapter, as tune or PEFT writes it")
     p.add_argument("--chat", action="store_true", help="the prompt is a user's turn in a chat (ChatML)")
-    p.add_argument("--system", metavar="TEXT", help="the chat's system message, in the place of the model's own; it may "
-                   "be empty")
+    p.add_argument("--system", metavar="TEXT", help="the chat's system message, in the place of the model's own; "
+                   "it may be empty")
     p.add_argument("--n", type=int, default=200, help="the most tokens (default %(default)s)")
     p.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest each time (default); 1: sampled")
     p.add_argument("--top-p", type=float, default=1.0, help="sample among the likeliest that reach this probability")

@@ -413,11 +413,28 @@ def test_hint_is_for_the_function_that_does_not_work(desk, capsys):
     assert command.main(["hint", "09"]) == 0 and "nothing left" in capsys.readouterr().out
 
 
-def test_a_file_that_does_not_run_uses_up_no_hint(desk, capsys):
-    file = desk / "ex08_parameter_counts.py"
-    file.write_text("def f(:", encoding="utf-8")
-    assert command.main(["hint", "08"]) == 0 and "syntax error: line 1" in capsys.readouterr().out
-    file.unlink()
+BROKEN = {  # a file: what is wrong with it, and the function in which it stops
+    "def f(:": ("cannot be read as Python", "syntax error: line 1", "lora_count"),
+    "def lora_count(d, k, r):\n    return 1\n\n\ndef break_even(d, k):\n    return (1\n":
+        ("cannot be read as Python", "syntax error: line 6, '(' was never closed", "break_even"),
+    "import nothing_of_that_name\n": ("does not run to its end", "error on import: line 1", "lora_count"),
+}
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_file_that_does_not_run_gets_a_hint_and_uses_up_none(desk, capsys, text):
+    file, (what, where, function) = desk / "ex08_parameter_counts.py", BROKEN[text]
+    file.write_text(text, encoding="utf-8")
+    for _ in range(2):
+        assert command.main(["hint", "08"]) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert what in out and where in out and f"08 {function}, hint 1 of 4: " in out
+        assert next(" ".join(t.hints[0].split()) for t in EXERCISES["08"].tasks if t.name == function) in out
+    assert not (desk / ".progress").exists()
+
+
+def test_hint_on_a_file_that_is_not_there_says_how_to_get_it(desk, capsys):
+    (desk / "ex08_parameter_counts.py").unlink()
     for words in (["hint", "08"], ["check", "08"]):
         command.main(words)
         assert "python -m lessons reset 08" in capsys.readouterr().out

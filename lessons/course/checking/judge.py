@@ -44,7 +44,7 @@ class TaskVerdict:
 class Verdict:
     """status: pass, fail, not_started, missing, syntax_error, import_error, timeout or crash.
 
-    message: the first thing wrong, in one line.
+    message: the first thing wrong, in one line. line: where a file that does not run stops; 0 where that is not known.
     """
 
     status: str
@@ -53,6 +53,7 @@ class Verdict:
     message: str = ""
     trace: str = ""
     printed: str = ""
+    line: int = 0
 
     @property
     def passed(self):
@@ -88,10 +89,12 @@ def judge(exercise, run, source=None):
     """The Verdict on a Run. source: the Source of the file, where there is one."""
     total = exercise.total
     if run.status in ("syntax_error", "import_error"):
-        return Verdict(run.status, total, message=_failed(run), trace=run.error["trace"], printed=run.printed)
+        return Verdict(run.status, total, message=_failed(run), trace=run.error["trace"], printed=run.printed,
+                       line=run.error["line"] or 0)
     if run.status in ("timeout", "crash"):
-        where = f": line {run.error['line']}" if run.error.get("line") else ""
-        return Verdict(run.status, total, message=f"the file, on import, {run.error['text']}{where}")
+        line = run.error.get("line") or 0
+        return Verdict(run.status, total, message=f"the file, on import, {run.error['text']}"
+                                                  + (f": line {line}" if line else ""), line=line)
     records = {(r["task"], r["check"], r["seed"]): r for r in run.records}
     with np.errstate(all="ignore"):
         verdicts = [_judge_task(task, records, run, source) for task in exercise.tasks]

@@ -24,14 +24,15 @@ def hints_taken(exercise, task):
     return taken if isinstance(taken, int) else 0
 
 
-def next_hint(exercise, task):
-    """(number, text) of the next hint on a function, which then counts as taken; the last stays the last."""
+def next_hint(exercise, task, keep=True):
+    """(number, text) of the next hint on a function, which then counts as taken (keep); the last stays the last."""
     rung = min(hints_taken(exercise, task) + 1, RUNGS)
-    FOLDER.mkdir(exist_ok=True)
-    partial = FOLDER / "hints.json.partial"
-    partial.write_text(json.dumps({**_read(), f"{exercise.number} {task.name}": rung}, indent=1), encoding="utf-8",
-                       newline="\n")
-    os.replace(partial, FOLDER / "hints.json")
+    if keep:
+        FOLDER.mkdir(exist_ok=True)
+        partial = FOLDER / "hints.json.partial"
+        partial.write_text(json.dumps({**_read(), f"{exercise.number} {task.name}": rung}, indent=1), encoding="utf-8",
+                           newline="\n")
+        os.replace(partial, FOLDER / "hints.json")
     return rung, task.hints[rung - 1] if rung < RUNGS else _solution(exercise, task)
 
 
