@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import subprocess
 import sys
 import types
 
@@ -11,6 +12,7 @@ import pytest
 
 from lessons import __main__ as command
 from lessons.course.classroom import notebook as in_notebook
+from lessons.course.classroom import progress
 from lessons.course.pages import figures, notebook, scripts
 from lora_np.support import palette
 
@@ -112,6 +114,19 @@ def test_an_excerpt_says_its_file_and_is_in_it(path):
             assert all(line.strip() in source for line in excerpt.splitlines()), excerpt
 
 
+@pytest.mark.parametrize("number", ["01", "08", "09"])
+def test_pasting_a_page_s_cells_in_order_runs_and_prints_what_the_page_says(number, tmp_path):
+    page = LESSONS[number].with_name("README.md").read_text(encoding="utf-8")
+    cells = re.findall(r"```(python|text)\n(.*?)\n```", page, re.S)
+    pasted = [f"from lessons.course.pages import figures\nfigures.FOLDER = figures.Path({str(tmp_path)!r})",
+              *(text for kind, text in cells if kind == "python")]
+    code = f"for cell in {pasted!r}:\n    exec(cell, globals())"
+    done = subprocess.run([sys.executable, "-X", "utf8", "-c", code], capture_output=True, cwd=scripts.LESSONS.parent)
+    assert done.returncode == 0 and len(pasted) > 4, done.stderr.decode()
+    printed = "".join(line for line in done.stdout.decode().splitlines(True) if not line.startswith("figure: "))
+    assert printed == "".join(f"{text}\n" for kind, text in cells if kind == "text")
+
+
 @every_lesson
 def test_page_links_to_its_neighbours_and_its_exercise(path):
     page, around = path.with_name("README.md").read_text(encoding="utf-8"), list(LESSONS.values())
@@ -192,6 +207,54 @@ def test_an_exercise_is_checked_in_its_notebook(monkeypatch, capsys):
     in_notebook.check("08")
     out = capsys.readouterr().out
     assert "lora_count    right" in out and "break_even    not started" in out and 'hint("08")' in out
+
+
+def in_cells(monkeypatch, *cells):
+    """A notebook in which these cells were run."""
+    shell = types.SimpleNamespace(user_ns={"In": ["", *cells]})
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+
+
+def test_a_cell_that_cannot_be_read_is_not_passed_over_for_an_older_one(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(progress, "FOLDER", tmp_path / ".progress")
+    stub = LESSONS["08"].with_name("ex08_parameter_counts.py").read_text(encoding="utf-8")
+    cells = [stub, "def lora_count(d, k, r):\n    return r * (d + k)", "\ndef break_even(d, k:\n    return 1"]
+    in_cells(monkeypatch, *cells)
+    in_notebook.check("08")
+    assert "syntax error: line 2, '(' was never closed" in capsys.readouterr().out
+    in_notebook.hint("08")
+    out = capsys.readouterr().out
+    assert "your cell cannot be read as Python" in out and "break_even, hint 1 of 4" in out
+    in_cells(monkeypatch, *cells, "def break_even(d, k):\n    return 1", "this is no Python")
+    in_notebook.check("08")
+    assert "lora_count    right" in capsys.readouterr().out
+
+
+def test_lines_are_those_of_the_cell_and_commands_those_of_the_notebook(monkeypatch, capsys):
+    stub = LESSONS["08"].with_name("ex08_parameter_counts.py").read_text(encoding="utf-8")
+    in_cells(monkeypatch, stub, "\n\n\n\ndef lora_count(d, k, r):\n    return nothing")
+    in_notebook.check("08", verbose=True)
+    out = capsys.readouterr().out
+    assert out.count("line 6 (return nothing)") and 'File "your cell", line 6' in out
+    in_cells(monkeypatch, stub, "def lora_count(d, k, r):\n    while True: pass")
+    in_notebook.check("8", timeout=1)
+    out = capsys.readouterr().out
+    assert 'line 2 (while True: pass)' in out and 'check("08", timeout=60)' in out and 'hint("08")' in out
+
+
+def test_the_notebook_s_hint_takes_a_name(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(progress, "FOLDER", tmp_path / ".progress")
+    in_cells(monkeypatch, LESSONS["08"].with_name("ex08_parameter_counts.py").read_text(encoding="utf-8"))
+    in_notebook.hint("08", "largest_rank")
+    assert "largest_rank, hint 1 of 4" in capsys.readouterr().out
+
+
+def test_the_set_up_cell_finds_the_project_or_says_what_to_do(tmp_path):
+    def set_up(folder, options):
+        return subprocess.run([sys.executable, options, "-c", notebook.SETUP], capture_output=True, text=True, cwd=folder)
+
+    assert set_up(LESSONS["08"].parent, "-I").stdout == f"the project: {scripts.LESSONS.parent}\n"
+    assert "Open this notebook in the folder of its lesson" in set_up(tmp_path, "-IS").stderr
 
 
 def test_a_notebook_elsewhere_says_so(monkeypatch):

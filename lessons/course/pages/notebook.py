@@ -46,8 +46,9 @@ def _cells(path):
     number = path.parent.name[:2]
     cells = [("code", SETUP), *((cell.kind, cell.shown) for cell in scripts.parse(path) if cell.shown)]
     if number in tasks.names():
-        cells += [("markdown", TO_DO), ("code", tasks.stubs()[tasks.names()[number]].rstrip()),
-                  ("code", CHECK.format(number))]
+        stub = tasks.stubs()[tasks.names()[number]].rstrip().replace(
+            f"Check your work with: python -m lessons check {number}", "The next cell checks your work.")
+        cells += [("markdown", TO_DO), ("code", stub), ("code", CHECK.format(number))]
     return cells
 
 
