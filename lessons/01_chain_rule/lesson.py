@@ -114,15 +114,16 @@ draw.graph(values, gradients, to_x=(dx_from_p, dx_from_u))
 # %% [markdown]
 # ## What an operation does to a gradient
 #
-# Each operation has a way with the gradient that comes back to its result. Three of them explain most of a model:
+# Each operation deals in its own way with the gradient that comes back to its result. Three of them explain most of a
+# model:
 #
 # | operation | what it sends back |
 # |---|---|
-# | $c = a + b$ | to both the gradient as it came |
-# | $c = a \cdot b$ | to each the gradient times the other one's value |
-# | $c = \max(a, b)$ | to the larger all of it, to the smaller 0 |
+# | a sum of two numbers | to each, the gradient as it came |
+# | a product of two | to each, the gradient times the other one's value |
+# | the larger of two | to the larger, all of it; to the smaller, 0 |
 #
-# So an addition copies, a multiplication exchanges and scales, and a max is a switch.
+# So an addition copies, a multiplication swaps and scales, and a maximum is a switch.
 
 # %% [markdown]
 # ## The same in a dozen lines
@@ -174,7 +175,7 @@ assert (X.grad, W.grad, A.grad, B.grad) == (dx, dw, da, db)
 #
 # ## Why the order matters
 #
-# The list `made` holds every value in the order in which it was made, so each result stands behind its operands. Walked
+# The list `made` holds every value in the order in which it was made, so each result comes after its operands. Walked
 # from the end, every value has received all of its gradient before it passes any on. In the figure, $u$ must not pass
 # on before $v$ has, and $x$ has to wait for both $p$ and $u$.
 #
@@ -186,8 +187,8 @@ assert (X.grad, W.grad, A.grad, B.grad) == (dx, dw, da, db)
 #
 # ## The mistake: overwriting
 #
-# It is tempting to write `=` in that line instead of `+=`. After all, the gradient *is* that product, by the chain rule.
-# Nothing crashes:
+# It is tempting to write `=` instead of `+=` in the last line of `backward`. After all, the gradient *is* that product,
+# by the chain rule. Nothing crashes:
 
 # %%
 def backward_that_overwrites():
@@ -204,9 +205,9 @@ assert (W.grad, A.grad, B.grad) == (dw / 2, da / 2, db / 2)
 assert X.grad == -1.0 and dx == 1.0  # page
 
 # %% [markdown]
-# Everything behind the square is half of what it should be, because only one of its two uses of `H` was counted. The
-# gradient of $x$ even has the wrong sign: only the part by way of $p$ was kept. A negative gradient says that the loss
-# falls when $x$ grows. Let $x$ grow, and the loss rises:
+# The gradients of $w$, $a$ and $b$ are half of what they should be, because only one of the square's two uses of `H`
+# was counted. That of $x$ even has the wrong sign: of its two parts only the one by way of $p$ was kept. A negative
+# gradient says that the loss falls when $x$ grows. Let $x$ grow, and the loss rises:
 
 # %%
 assert loss(x + 0.1, w, a, b) > loss(x, w, a, b)
@@ -236,8 +237,8 @@ assert (X.grad, W.grad, A.grad, B.grad) == (dx, dw, da, db)
 # The one difference lies in what an edge remembers: not the slope itself but a function that takes the gradient of the
 # result and gives the gradient of the operand. For a product of numbers that function multiplies by the slope. For
 # arrays it can be more, as the next lesson shows. Such a function is called a *vector-Jacobian product*, for short vjp.
-# You find one for each operand of each operation in [lora_np/ops](../../lora_np/ops), and the loop, with the sorting, in
-# [lora_np/graph.py](../../lora_np/graph.py).
+# There is one for each operand of each operation in [lora_np/ops](../../lora_np/ops), and the loop, with the sorting,
+# in [lora_np/graph.py](../../lora_np/graph.py).
 #
 # The engine can print all of its steps, forward and backward, with names that you choose. *Leaves* are the numbers that
 # go in, `t1` to `t4` are our $p$, $u$, $v$ and $h$, and `()` is the shape of a single number. `g` is the gradient of the step's
@@ -283,6 +284,6 @@ assert X.grad == 3 + 3 + 1
 # - A constant gets no gradient, and costs none; gradients still flow past it to everything else.
 
 # %% [markdown]
-# **Exercise.** In [ex01_chain_rule.py](ex01_chain_rule.py) you find the slopes of two small graphs by hand, and then write
-# `backward` for any graph that is given as a list of its steps. `python -m lessons check 01` tries your functions on
-# numbers of its own, and says what is wrong first.
+# **Exercise.** In [ex01_chain_rule.py](ex01_chain_rule.py) you find the slopes of two small graphs by hand, and then
+# write `backward` for any graph that is given as a list of its steps. `python -m lessons check 01` tries your functions
+# on numbers of its own, and shows the first thing that goes wrong.

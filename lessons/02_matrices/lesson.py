@@ -54,10 +54,10 @@ print(f"dX =\n{dX}\n\ndM =\n{dM}")
 # \frac{dL}{dX_{il}} = \sum_j G_{ij} M_{lj}, \qquad \frac{dL}{dM_{lj}} = \sum_i X_{il} G_{ij}
 # $$
 #
-# A matrix product adds up over the last index of its left factor and the first of its right one. In the first sum $j$ is
-# the last index of $G$, but also the last of $M$: so $M$ has to be transposed, and $dX = G M^\top$. In the second, $i$ is the
-# first index of both $X$ and $G$: the factor on the left has to be transposed, and for the result to be indexed $lj$ that
-# is $X$. So $dM = X^\top G$. As in lesson 01, $dX$ is short for the array of all $dL/dX_{il}$.
+# A matrix product sums over the last index of its left factor and the first of its right one. In the first sum $j$ is
+# the last index of $G$, but also the last of $M$: so $M$ has to be transposed, and $dX = G M^\top$. In the second, $i$
+# is the first index of both $X$ and $G$: the factor on the left has to be transposed, and for the result to be indexed
+# $lj$ that is $X$. So $dM = X^\top G$. As in lesson 01, $dX$ is short for the array of all $dL/dX_{il}$.
 
 # %%
 assert np.array_equal(dX, G @ M.T)
@@ -160,9 +160,9 @@ print(f"the bias has shape {bias.shape}, G has shape {G.shape}; "
 assert np.array_equal(bias.grad, G.sum(axis=0))
 
 # %% [markdown]
-# Every broadcast goes the same way. NumPy aligns shapes at the right, puts in missing axes at the left, and stretches each
-# axis of size 1. Backward sums over exactly those axes. The function that does it for all operations is `unbroadcast`
-# in [lora_np/graph.py](../../lora_np/graph.py):
+# Every broadcast works the same way. NumPy aligns shapes at the right, adds missing axes at the left, and stretches
+# each axis of size 1. Backward sums over exactly those axes. The function that does it for all operations is
+# `unbroadcast` in [lora_np/graph.py](../../lora_np/graph.py):
 
 # %%
 from lora_np.graph import unbroadcast
@@ -198,10 +198,11 @@ draw.shapes()
 #
 # - $H = X M$ gives $dX = G M^\top$ and $dM = X^\top G$; with a weight as it is stored, $H = X W^\top$ gives $dX = G W$ and
 #   $dW = G^\top X$.
-# - Both follow from one rule: multiply by the slope, sum over every index that the operand does not have.
+# - Both follow from one rule: multiply by the slope, and sum over every index that the operand does not have.
 # - Shapes can refute a formula, not prove it. With square matrices four formulas fit and three are wrong.
 # - What broadcasting copied, backward sums up again.
 
 # %% [markdown]
-# **Exercise.** In [ex02_matrices.py](ex02_matrices.py) you write the backward pass of a matrix product, and the sum that
-# undoes a broadcast. `python -m lessons check 02` tries both on shapes in which no two sizes are equal.
+# **Exercise.** In [ex02_matrices.py](ex02_matrices.py) you write the backward pass of a matrix product, and the sum
+# that undoes a broadcast. `python -m lessons check 02` tries both on shapes in which no two sizes are equal, and the
+# product on square matrices, too, where every transpose fits.

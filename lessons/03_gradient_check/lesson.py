@@ -129,7 +129,7 @@ print(f"relu at 0: {central(lambda x: max(x, 0.0), 0.0, 1e-6)}")
 assert central(lambda x: max(x, 0.0), 0.0, 1e-6) == 0.5  # page
 
 # %% [markdown]
-# So keep inputs a step away from kinks when you check.
+# So keep inputs more than a step away from kinks when you check.
 #
 # ## From one number to whole arrays
 #
@@ -172,8 +172,8 @@ assert not gradcheck(wrong_product, X)
 #
 # ## Two ways to be fooled
 #
-# An operation gives an array, and a slope needs one number. Which? It is tempting to take the sum of the result, that is to
-# say a $G$ of ones. Look at what that does to an operation that subtracts the mean:
+# An operation gives an array, and a slope needs one number. Which? It is tempting to take the sum of the result, that
+# is, a $G$ of ones. Look at what that does to an operation that subtracts the mean:
 
 # %%
 def centred(x):
@@ -201,8 +201,9 @@ assert gradcheck(centred, x, quiet=True)
 assert not gradcheck(lazy, x)
 
 # %% [markdown]
-# The other way is to check at a place where everything is zero. In $a \cdot b$ each slope is the other factor. At $a = b = 0$
-# both are 0, and so is the answer of nearly any wrong formula. Such a check proves nothing, and `gradcheck` says so:
+# The other way to be fooled is to check where everything is zero. In $a \cdot b$ each slope is the other factor. At
+# $a = b = 0$ both are 0, and so is the answer of nearly any wrong formula. Such a check proves nothing, and `gradcheck`
+# says so:
 
 # %%
 report = gradcheck(lambda a, b: a * b, np.zeros(3), np.zeros(3))

@@ -12,8 +12,8 @@
 # %% [markdown]
 # ## Eight planets and a law
 #
-# Here are the planets of the solar system: how far each is from the sun, in units of the earth's distance, and how many
-# years it takes to go round the sun once.
+# Here are the planets of the solar system: how far each is from the Sun, in units of the Earth's distance, and how many
+# years it takes to go round the Sun once.
 
 # %%
 import numpy as np
@@ -61,8 +61,8 @@ print(f"L = {L:.3f}, gradient of w: {w.grad:.3f}, gradient of the bias: {bias.gr
 assert w.grad < 0 and bias.grad < 0  # page
 
 # %% [markdown]
-# Both gradients are negative: the loss falls when $w$ or the bias grows. So move each parameter *against* its gradient, by
-# a small multiple of it. The multiple is called the *learning rate*, $\eta$, in code `lr`:
+# Both gradients are negative: the loss falls when $w$ or the bias grows. So move each parameter *against* its gradient,
+# by a fraction of it. That fraction is called the *learning rate*, $\eta$, in code `lr`:
 
 # %%
 lr = 0.1
@@ -99,9 +99,9 @@ for step in (0, 1, 5, 10, 20, 40, 59):
 print(f"w = {w_found:.3f}, bias = {bias_found:.3f}")
 
 # %% [markdown]
-# The loop has found $w = 1.5$ and a bias of 0, so $\text{years} = \text{distance}^{1.5}$. This is Kepler's third law, read
-# off eight pairs of numbers. It also holds for what the loop has not seen: Pluto, at 39.5 times the earth's distance,
-# takes 248 years.
+# The loop has found $w = 1.5$ and a bias of 0, so $\text{years} = \text{distance}^{1.5}$. This is Kepler's third law,
+# read off eight pairs of numbers. It also holds for what the loop has not seen: Pluto, at 39.5 times the Earth's
+# distance, takes 248 years.
 
 # %%
 print(f"Pluto: {10 ** (w_found * np.log10(39.5) + bias_found):.0f} years")
@@ -120,9 +120,9 @@ for lr, losses in runs.items():
 assert 0.1 < runs[0.01][-1] < runs[0.01][0] and runs[0.5][-1] < 1e-7 and runs[0.8][-1] > 1e6  # page
 
 # %% [markdown]
-# Too small, and the loss falls so slowly that one might take it for the best there is. Too large, and it grows without
-# bound. The border is sharp, and a loss of a single parameter shows why. For $L = \kappa w^2$, with some $\kappa > 0$, the
-# gradient is $2 \kappa w$, and a step with learning rate $\eta$ gives
+# If the learning rate is too small, the loss falls so slowly that one might take it for the best there is. If it is
+# too large, the loss grows without bound. The border is sharp, and a loss of a single parameter shows why. For
+# $L = \kappa w^2$, with some $\kappa > 0$, the gradient is $2 \kappa w$, and a step with learning rate $\eta$ gives
 #
 # $$
 # w - \eta \cdot 2 \kappa w = (1 - 2 \kappa \eta) w .
@@ -218,8 +218,9 @@ assert np.allclose([layer.weight.item(), layer.bias.item()], [w_found, bias_foun
 #
 # One learning rate for all parameters is a compromise: the steepest direction sets the limit, and the others crawl. The
 # optimizer that most models are trained with, AdamW ([Kingma and Ba 2014](https://arxiv.org/abs/1412.6980), [Loshchilov
-# and Hutter 2017](https://arxiv.org/abs/1711.05101)), keeps two numbers more for every parameter: a running mean of its
-# gradients $g$, and one of their squares. (The papers call them m and v.) Both start at zero, and at step $t = 1, 2, \dots$
+# and Hutter 2017](https://arxiv.org/abs/1711.05101)), keeps two more numbers for every parameter: a running mean of its
+# gradients $g$, and one of their squares. (The papers call them m and v.) Both start at zero, and at step
+# $t = 1, 2, \dots$
 #
 # $$
 # \text{mean} \leftarrow \beta_1 \, \text{mean} + (1 - \beta_1) \, g, \qquad \text{square} \leftarrow \beta_2 \, \text{square} + (1 - \beta_2) \, g^2

@@ -307,8 +307,8 @@ print(f"{x.shape} -> {after.shape}, equal to the library's Block")
 
 # %% [markdown]
 # By adding, a block changes its input a little instead of replacing it; this is called a residual connection. It helps
-# training, too: a sum passes its gradient on unchanged to both of its operands (lesson 01), so each layer gets a gradient
-# that did not have to pass through all the layers behind it.
+# training, too: a sum passes its gradient on unchanged to both of its operands (lesson 01), so each layer gets a
+# gradient that did not have to pass through all the layers after it.
 #
 # ## From rows to the next token
 #
@@ -342,12 +342,12 @@ assert loss < 0.1  # page
 #
 # - A head: $Q$, $K$ and $V$ are linear layers of the normalised rows; scores $Q K^\top / \sqrt c$; mask; softmax; times $V$.
 # - Scores have queries down and keys across. The softmax goes over the keys, the last axis: each query's weights sum to 1.
-# - Over the wrong axis there is no error, the results are no averages, and the future leaks in through the sums.
+# - Over the wrong axis there is no error; but the results are no averages, and the future leaks in through the sums.
 # - A block adds attention to its input, then an MLP, each of a normalised copy. All its parameters are in linear layers and
 #   LayerNorms; the attention between them has none.
 # - A heat map shows where a head looks, and no more than that.
 
 # %% [markdown]
 # **Exercise.** In [ex05_attention.py](ex05_attention.py) you write the softmax, the causal mask, and with them the
-# attention weights of one head. `python -m lessons check 05` tries them on scores of any size, and looks whether rows or
-# columns sum to 1.
+# attention weights of one head. `python -m lessons check 05` tries them on scores of any size, and sees whether it is
+# the rows that sum to 1 or the columns.

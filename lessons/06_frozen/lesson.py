@@ -239,9 +239,10 @@ assert "nothing here requires a gradient" in message  # page
 # - A pretrained base can be worse than random weights at the start of a new task, and far ahead of them soon after.
 # - Frozen means: $dL / dW_0$ is not wanted. The engine records no edge for it, so it is never computed and never stored.
 # - The gradient with respect to the input, $W_0^\top g$, still flows. A layer below frozen ones learns.
-# - Leaving a parameter out of the optimizer gives the same training at more cost; `detach` cuts, freezing does not.
+# - Leaving a parameter out of the optimizer gives the same training at a higher cost. `detach` cuts the graph;
+#   freezing does not.
 
 # %% [markdown]
-# **Exercise.** In [ex06_frozen.py](ex06_frozen.py) you write the backward pass of a frozen layer and of a layer below it,
-# and freeze all parameters of a model except some. `python -m lessons check 06` looks whether the gradient still passes,
-# and whether anything trains that should not.
+# **Exercise.** In [ex06_frozen.py](ex06_frozen.py) you write the backward pass of a frozen layer and of a layer below
+# it, and freeze all parameters of a model except some. `python -m lessons check 06` checks that the gradient still
+# passes, and that nothing trains that should not.

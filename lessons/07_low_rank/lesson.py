@@ -42,9 +42,9 @@ assert np.linalg.matrix_rank(B @ A) == 3  # page
 # %% [markdown]
 # ## "Rank r means r numbers"
 #
-# It does not, and not in either direction. A matrix of rank 3 is not made of 3 numbers: here it has 1,200 entries, no two
-# alike, and writing it as $B A$ takes 210 numbers, $r$ for each row and $r$ for each column. And a matrix with few
-# numbers in it need not have a low rank: the identity has 30 ones, and rank 30.
+# It does not, and not in either direction. A matrix of rank 3 is not made of 3 numbers: here it has 1,200 entries, no
+# two alike, and writing it as $B A$ takes 210 numbers, $r$ for each row and $r$ for each column. And a matrix with few
+# numbers in it need not have a low rank: the identity of 30 by 30 has 30 ones, and rank 30.
 
 # %%
 different = len(np.unique(B @ A))
@@ -217,19 +217,19 @@ assert cut_full[8] == 1  # as good as before
 assert cut_full[1] < 0.5 < cut_full[4] <= 0.9  # page
 
 # %% [markdown]
-# So the answer to the second question at the top: with the 4 pieces that hold three quarters of the squared size, the model
-# still gets most sequences right, but not as many as before. At rank 8, where more than a quarter of the length was
-# still lost, it sorts as well as before: the directions left out did not matter for the task. This is the observation that
-# LoRA rests on. But note what helped: embeddings, MLPs and the other half of attention kept their full updates, 22,240
-# numbers that LoRA on q and v would not have.
+# So the answer to the second question at the top: with the 4 pieces that hold about three quarters of the squared size,
+# the model still gets most sequences right, but not as many as before. At rank 8, where more than a quarter of the
+# length was still lost, it sorts as well as before: the directions left out did not matter for the task. This is the
+# observation that LoRA rests on. But note what helped: everything else, from the embeddings to the MLPs and the other
+# half of attention, kept its full update, 22,240 numbers that LoRA on q and v would not have.
 
 # %% [markdown]
 # ## Cutting afterwards, or training at low rank
 #
-# So take their help away. Train only the weights of q_proj and v_proj, in full, all else frozen; then truncate. And against
-# that set the other order: fix the rank first, and train $B$ and $A$ themselves. `add_lora` from
-# [lora_np/lora.py](../../lora_np/lora.py) does that; lesson 09 builds it from nothing, here only the result counts. Each
-# way gets a learning rate that it does well with.
+# So take that help away. Train only the weights of q_proj and v_proj, in full, all else frozen; then truncate. And
+# against that set the other order: fix the rank first, and train $B$ and $A$ themselves. `add_lora` from
+# [lora_np/lora.py](../../lora_np/lora.py) does that; lesson 09 builds it from nothing, here only the result counts.
+# Each way gets a learning rate that it does well with.
 
 # %%
 only_qv = bases.sorting_base().freeze()
@@ -273,8 +273,8 @@ draw.cut_or_train(cut_full, cut_qv, trained_at)
 # %% [markdown]
 # ## Key points
 #
-# - The rank of a matrix counts independent directions, not numbers. A product $B A$ with $r$ columns and $r$ rows has rank
-#   at most $r$ and takes $r$ numbers for each row and each column of the matrix.
+# - The rank of a matrix counts independent directions, not numbers. A product $B A$, with $r$ columns in $B$ and $r$
+#   rows in $A$, has rank at most $r$ and takes $r$ numbers for each row and each column of the matrix.
 # - Truncating the SVD gives the closest matrix of rank $r$; the squared error is the sum of the squared singular values left out.
 # - A full fine-tuning update has full rank, but is concentrated: 4 of 32 directions hold about three quarters of its
 #   squared size here, which still is an error of half its length.
@@ -282,6 +282,6 @@ draw.cut_or_train(cut_full, cut_qv, trained_at)
 #   that full fine-tuning happens to find.
 
 # %% [markdown]
-# **Exercise.** In [ex07_low_rank.py](ex07_low_rank.py) you write the best approximation of rank $r$ as a product $B A$, and
-# find the smallest rank that keeps a given share of a matrix. `python -m lessons check 07` tries both on matrices with
-# known singular values.
+# **Exercise.** In [ex07_low_rank.py](ex07_low_rank.py) you write the best approximation of rank $r$ as a product $B A$,
+# and find the smallest rank that keeps a given share of a matrix's squared size. `python -m lessons check 07` tries the
+# one on matrices of several shapes, the other on singular values that fall slowly and fast.
