@@ -9,7 +9,7 @@ from .. import figures
 @figures.style()
 def weights(ids, question, answer, P, mean_weight):
     """The weights P (T, T) of one head on one sequence, and its mean weight (10, 10): digit just written, digit looked at."""
-    fig, (left, right) = figures.new("This head looks at the digits just above the one it wrote last", columns=2,
+    fig, (left, right) = figures.new("This head looks at the digits equal to the one it wrote last, or just above", columns=2,
                                      width=14, height=6.6, gridspec_kw={"width_ratios": [1.45, 1]})
     later = np.arange(len(ids))[None, :] > np.arange(len(ids))[:, None]
     left.imshow(np.where(later, np.nan, P)[8:], cmap="YlGnBu", vmin=0, vmax=0.4, aspect="auto")
@@ -36,5 +36,5 @@ def weights(ids, question, answer, P, mean_weight):
     return figures.save(fig, "05_attention", alt="Two heat maps. Left: the weights of one head while a sequence is sorted, "
                         "one row for each digit written, one column for each token looked at; in most rows the boxed "
                         "digit, which is to be written next, is among the darkest; later positions are masked. Right: over "
-                        "500 sequences, after each digit the weight is highest on the digits equal to it or up to three "
-                        "above.")
+                        "500 sequences, after each digit from 0 to 8 the weight is highest on a digit equal to it or up to "
+                        "three above.")

@@ -15,7 +15,7 @@ BACK = for_text(figures.TRAINABLE)
 @figures.style()
 def graph(values, gradients, to_x):
     """The graph of L = (w x + b a x)²: values in the boxes, gradients on the arrows. to_x: those by way of p and of u."""
-    fig, ax = figures.new(f"x is used twice, so two gradients come back, and add: {_number(to_x[0])} + "
+    fig, ax = figures.new(f"x is used twice, so two gradients come back and add up: {_number(to_x[0])} + "
                           f"{_number(to_x[1])} = {_number(gradients['x'])}", width=12, height=6)
     arrows = {"wp": gradients["w"], "xp": to_x[0], "au": gradients["a"], "xu": to_x[1], "bv": gradients["b"],
               "uv": gradients["u"], "ph": gradients["p"], "vh": gradients["v"], "hL": gradients["h"]}

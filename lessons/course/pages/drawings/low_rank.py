@@ -37,14 +37,14 @@ def singular_values(kinds):
 @figures.style()
 def cut_or_train(cut_full, cut_qv, trained_at):
     """Shares of sequences right, {rank: share}: q and v cut after training all, or themselves alone; trained as B A."""
-    fig, ax = figures.new("Trained at rank 4 the model sorts; trained in full and cut to rank 4 it does not", width=11,
-                          height=5.4)
+    fig, ax = figures.new(f"Trained at rank 4, {trained_at[4]:.0%} are right; trained in full and cut to rank 4, "
+                          f"{cut_qv[4]:.0%}", width=11, height=5.4)
     for shares, line, color, width in ((cut_qv, "o-", figures.FULL, 2.5), (trained_at, "o-", figures.TRAINABLE, 4),
                                        (cut_full, "o--", figures.FULL, 1.5)):
         ranks = [r for r in shares if r]
         ax.plot(ranks, [100 * shares[r] for r in ranks], line, color=color, linewidth=width,
                 fillstyle="none" if line == "o--" else "full")
-    figures.label(ax, 32, 100 * cut_full[32], "everything trained,\nq and v then cut", figures.FULL, dy=4)
+    figures.label(ax, 2, 100 * cut_full[2], "everything trained,\nq and v then cut", figures.FULL, dx=-8, dy=24, ha="right")
     figures.label(ax, 8, 40, "q and v trained,\nthen cut to rank r", figures.FULL, dx=14)
     figures.label(ax, 4, 100 * trained_at[4], "trained as B A\nof rank r", figures.TRAINABLE, dx=10, dy=-30)
     ax.set(xscale="log", xlabel="rank r of the update of q and v", ylabel="sequences right, to the nearest 10%",
