@@ -279,9 +279,9 @@ assert X.grad == 3 + 3 + 1
 # - The gradient of a number is the slope of the loss in it. The chain rule multiplies slopes along a way through the
 #   graph, and adds up the ways.
 # - Backward walks the steps from last to first and finds all gradients in one pass, however many there are.
-# - A value that is used more than once gets the sum of what comes back. Overwriting gives numbers that look as good and
-#   are wrong.
-# - A constant gets no gradient, and costs none; gradients still flow past it to everything else.
+# - A value that is used more than once gets the sum of what comes back. Overwriting gives numbers that look just as
+#   good and are wrong.
+# - A constant gets no gradient and costs nothing; gradients still flow past it to everything else.
 
 # %% [markdown]
 # **Exercise.** In [ex01_chain_rule.py](ex01_chain_rule.py) you find the slopes of two small graphs by hand, and then

@@ -29,9 +29,10 @@ H = X @ M
 print(f"X =\n{X}\n\nM =\n{M}\n\nH =\n{H}")
 
 # %% [markdown]
-# Further on, some loss $L$ is computed from $H$. All that we need to know of that is the gradient of each element of $H$.
-# These gradients form an array of $H$'s own shape: $G_{ij} = dL / dH_{ij}$. Here we make one up. (The gradient that comes
-# back to the result of an operation is called its *upstream* gradient, and is $G$ or $g$ throughout this course.)
+# Further on, some loss $L$ is computed from $H$. All that we need to know about it is the gradient of each element of
+# $H$. These gradients form an array of $H$'s own shape: $G_{ij} = dL / dH_{ij}$. Here we make one up. (The gradient
+# that comes back to the result of an operation is called its *upstream* gradient, and is $G$ or $g$ throughout this
+# course.)
 #
 # Now the rule of lesson 01: multiply by the slope at each step, and add up over all uses. The product
 # $X_{il} M_{lj}$ has slope $M_{lj}$ in $X_{il}$, and slope $X_{il}$ in $M_{lj}$. Three loops go through all of these products:

@@ -118,8 +118,8 @@ assert median_error(central, 1e-5, sharply) > 10 * median_error(central, 1e-6, s
 assert median_error(central, 1e-6, gently) < 1e-9 and median_error(central, 1e-6, sharply) < 1e-9  # page
 
 # %% [markdown]
-# A step of $10^{-6}$ is good in both places. It gives up a little where a function bends gently and wins much where it bends
-# sharply.
+# A step of $10^{-6}$ is good in both places. It gives up a little where a function bends gently and gains a lot where
+# it bends sharply.
 #
 # One thing no step can cure is a kink. `relu(x)`, the larger of $x$ and 0, has slope 0 on the left of zero and 1 on the right.
 # A central difference at the kink takes one step to each side, and measures the mean:

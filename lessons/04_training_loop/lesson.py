@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 04. A training loop
 #
-# **Objective.** Write a training loop from nothing, tell from its loss curve whether the learning rate is too small or too
-# large, recognise what happens when gradients are not cleared, and take a step of AdamW by hand.
+# **Objective.** Write a training loop from scratch, tell from its loss curve whether the learning rate is too small or
+# too large, recognise what happens when gradients are not cleared, and take a step of AdamW by hand.
 #
 # **Minutes.** 35. **Before this.** Lessons 01 to 03.
 #

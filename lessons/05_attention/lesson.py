@@ -4,9 +4,9 @@
 # **Objective.** Compute an attention head and a whole transformer block in plain NumPy, and say at each line what its axes
 # stand for.
 #
-# **Minutes.** 40. **Before this.** Lesson 02 for matrix products, lesson 04 for loss and parameters. All the rest is
-# introduced here. Attention is from [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762); the model has the form of
-# [OPT](https://arxiv.org/abs/2205.01068).
+# **Minutes.** 40. **Before this.** Lesson 02 for matrix products, lesson 04 for loss and parameters. Everything else
+# is introduced here. Attention is from [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762); the model has the form
+# of [OPT](https://arxiv.org/abs/2205.01068).
 #
 # **Predict first.** The scores of attention are a square: one row for each position that asks, one column for each
 # position that is asked. They are to become weights that sum to 1. Must the rows sum to 1, or the columns? And what would
@@ -326,10 +326,11 @@ print(f"from the mark on, the likeliest next tokens are {predicted}")
 assert predicted.tolist() == sorted(question[:8])  # page
 
 # %% [markdown]
-# This is the whole model: two tables, two blocks, a LayerNorm and a product. What was its loss in training? For numbers, lesson 04 took
-# the squared error. For tokens one takes the *cross-entropy*: minus the logarithm of the probability that the model gave to
-# the token that did come, averaged over the positions. A model that is certain and right has loss 0. One that gives
-# each of the 11 tokens the same probability has $\ln 11$. The unit, because of the natural logarithm, is called a *nat*.
+# This is the whole model: two tables, two blocks, a LayerNorm and a product. What was its loss in training? For
+# numbers, lesson 04 took the squared error. For tokens one takes the *cross-entropy*: minus the logarithm of the
+# probability that the model gave to the token that actually came, averaged over the positions. A model that is certain
+# and right has loss 0. One that gives each of the 11 tokens the same probability has $\ln 11$. The unit, because of the
+# natural logarithm, is called a *nat*.
 
 # %%
 loss = -np.log(probabilities[np.arange(8, 16), answer]).mean()

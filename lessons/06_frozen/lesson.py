@@ -134,7 +134,7 @@ assert edges == ["x"]  # page
 # ## A whole model
 #
 # Now the model of the prediction. `freeze` marks all parameters of a module as frozen; then block 0 alone is made
-# trainable again. Beside it stands the way that looks equivalent: record everything, and merely give the optimizer
+# trainable again. Beside it stands a way that looks equivalent: record everything, and merely give the optimizer
 # block 0 alone.
 
 # %%

@@ -42,8 +42,8 @@ assert np.linalg.matrix_rank(B @ A) == 3  # page
 # %% [markdown]
 # ## "Rank r means r numbers"
 #
-# It does not, and not in either direction. A matrix of rank 3 is not made of 3 numbers: here it has 1,200 entries, no
-# two alike, and writing it as $B A$ takes 210 numbers, $r$ for each row and $r$ for each column. And a matrix with few
+# It does not, in either direction. A matrix of rank 3 is not made of 3 numbers: here it has 1,200 entries, no two
+# alike, and writing it as $B A$ takes 210 numbers, $r$ for each row and $r$ for each column. And a matrix with few
 # numbers in it need not have a low rank: the identity of 30 by 30 has 30 ones, and rank 30.
 
 # %%
@@ -57,9 +57,9 @@ assert np.linalg.matrix_rank(np.eye(30)) == 30  # page
 # %% [markdown]
 # ## The best approximation of rank r
 #
-# The *singular value decomposition* (SVD) writes any matrix $M$ as such a sum, in a special way: the columns $\hat b_i$ have
-# length 1 and are at right angles to each other, so are the rows $\hat a_i$, and each term has a size $\sigma_i \ge 0$ of
-# its own, its *singular value*:
+# The *singular value decomposition* (SVD) writes any matrix $M$ as such a sum, in a special way: the columns $\hat b_i$
+# have length 1 and are at right angles to each other, as are the rows $\hat a_i$, and each term has a size
+# $\sigma_i \ge 0$ of its own, its *singular value*:
 #
 # $$
 # M = \sigma_1 \hat b_1 \hat a_1 + \sigma_2 \hat b_2 \hat a_2 + \dots, \qquad \sigma_1 \ge \sigma_2 \ge \dots

@@ -78,7 +78,8 @@ assert [r for r in range(1, 65) if 1 - lora(d, d, r) / full(d, d) > 0.998] == [1
 # ## When LoRA saves nothing
 #
 # $2 d r < d^2$ holds while $r < d / 2$. At $r = d/2$ the two thin matrices have as many numbers as the weight, and
-# above that LoRA trains *more* than full fine-tuning does, for an update that it could have had directly.
+# above that LoRA trains *more* than full fine-tuning does, for an update that full fine-tuning could have made
+# directly.
 
 # %%
 for d in (64, 1024, 4096):

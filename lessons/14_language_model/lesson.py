@@ -35,10 +35,10 @@ print([tokenizer.decode([i]) for i in ids], "->", tokenizer.decode(continued[len
 assert count_parameters(model)[1] == 134_515_008  # page
 
 # %% [markdown]
-# A token is no longer a character but a frequent piece of text. The transformer is the one of lesson 10 with what the field has
-# changed since: how it normalises, how it knows positions, that three query heads share one head of keys and values, its
-# MLP, and no biases. [llama.py](../../lora_np/llama.py) has the list and 200 lines. All else is what you know: the same
-# Tensor and `backward`, the same `LoraLinear`, AdamW and `fit`.
+# A token is no longer a character but a frequent piece of text. The transformer is the one of lesson 10 with what the
+# field has changed since: how it normalises, how it knows positions, that three query heads share one head of keys and
+# values, its MLP, and no biases. [llama.py](../../lora_np/llama.py) has the list and 200 lines. Everything else is what
+# you know: the same Tensor and `backward`, the same `LoraLinear`, AdamW and `fit`.
 #
 # ## The task
 #
@@ -177,7 +177,7 @@ assert min(right_after.values()) >= 15  # page
 draw.answers(right_before, right_after, 20)
 
 # %% [markdown]
-# What is still wrong tells something, too:
+# The wrong answers tell something, too:
 
 # %%
 for question, text in zip(asked, after, strict=True):
@@ -185,8 +185,8 @@ for question, text in zip(asked, after, strict=True):
         print(f"{question.prompt.splitlines()[1]}\n  it said {text}\n  wanted   {question.query}")
 
 # %% [markdown]
-# What it learned is not six tables but a form of answer: take the columns from the prompt, write one statement, stop. What SQL
-# is, it knew. That is why so little suffices, and why it carries over to ships and planets.
+# What it learned is not six tables but a form of answer: take the columns from the prompt, write one statement, stop.
+# SQL it knew already. That is why so little suffices, and why it carries over to ships and planets.
 #
 # ## What it forgot
 #
