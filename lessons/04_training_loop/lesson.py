@@ -292,6 +292,32 @@ assert np.allclose([w.item(), bias.item()], found, atol=1e-9)
 # length 1. The direction stays as it was; but a single odd batch, whose gradients are huge, cannot throw the model far away.
 
 # %% [markdown]
+# ## One batch, many machines
+#
+# The loss of a batch is a mean over its rows. So its gradient is the mean of the gradients of its parts, each weighted by
+# how many of the rows it has:
+
+# %%
+def weight_gradient(rows):
+    """The gradient of the weight at zero, from some of the planets."""
+    layer = Linear(1, 1)
+    layer.weight.data = np.zeros((1, 1))
+    ((layer(inputs[rows]) - targets[rows]) ** 2).mean().backward()
+    return layer.weight.grad.item()
+
+
+three, five, all_eight = (weight_gradient(rows) for rows in (slice(0, 3), slice(3, 8), slice(0, 8)))
+print(f"three planets {three:.3f}, the other five {five:.3f}, all eight {all_eight:.3f}")
+print(f"3/8 and 5/8 of the first two: {3 / 8 * three + 5 / 8 * five:.3f}")
+assert np.isclose(3 / 8 * three + 5 / 8 * five, all_eight)
+
+# %% [markdown]
+# This is how training is spread over many machines: each holds all parameters and takes loss and gradients of its own part
+# of the batch, the gradients are added up over the network, and every machine takes the same step. It is called *data
+# parallelism*. `fit(…, threads=2)` does it with two threads of one machine
+# ([fast/parallel.py](../../lora_np/fast/parallel.py)); a larger model gains from it, a small one does not.
+
+# %% [markdown]
 # ## Key points
 #
 # - A training step: compute the loss, clear the gradients, run backward, move each parameter against its gradient.
@@ -301,6 +327,7 @@ assert np.allclose([w.item(), bias.item()], found, atol=1e-9)
 # - AdamW divides a running mean of the gradients by the root of a running mean of their squares. Its first step moves
 #   every number by the learning rate.
 # - Clipping shortens a gradient that is too long, and keeps its direction.
+# - The gradient of a batch is the weighted mean of the gradients of its parts, so parts can be taken by many machines.
 
 # %% [markdown]
 # **Exercise.** In [ex04_training_loop.py](ex04_training_loop.py) you write a step of gradient descent, the loop around it,
