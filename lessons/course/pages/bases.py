@@ -46,10 +46,20 @@ def held_out(corpus, n=128):
 
 def sorted_fraction(model, descending=False, n=500):
     """The fraction of n unseen sequences that the model completes without a mistake."""
+    return float(_places_right(model, descending, n).all(axis=1).mean())
+
+
+def sorted_digits(model, descending=False, n=500):
+    """The fraction of the digits of n unseen sequences that the model writes in their place."""
+    return float(_places_right(model, descending, n).mean())
+
+
+def _places_right(model, descending, n):
+    """Whether each digit that the model writes is the right one, (n, 8)."""
     x, answer = next(data.sorting(n, seed=10_000, descending=descending))
     start = data.SORT_DIGITS + 1
     out = generate(model, x[:, :start], data.SORT_DIGITS, temperature=0)
-    return float((out[:, start:] == answer).all(axis=1).mean())
+    return out[:, start:] == answer
 
 
 def retrain():
