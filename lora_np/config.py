@@ -11,8 +11,9 @@ class LoraConfig:
     """What to adapt and how; the field names are those of PEFT's LoraConfig.
 
     r: the rank of the update. lora_alpha: the update is scaled by lora_alpha / r, or by
-    lora_alpha / sqrt(r) with use_rslora (Kalajdzievski 2023). target_modules: names of Linear layers, each
-    the end of a path ("q_proj": in every layer) or a whole path, or "all-linear": all but the head.
+    lora_alpha / sqrt(r) with use_rslora (Kalajdzievski 2023). Keep lora_alpha when you change r, and the learning rate
+    can stay; with lora_alpha = r the best rate falls as r grows. target_modules: names of Linear layers, each the end
+    of a path ("q_proj": in every layer) or a whole path, or "all-linear": all but the head.
     lora_dropout: in [0, 1), on the input of A.
     rank_pattern, alpha_pattern: {regular expression for the end of a path: r or lora_alpha there}; the first
     that matches counts. seed: for A and dropout.

@@ -201,8 +201,9 @@ assert all(results[name][2] < 0.01 for name in starts if name != "both zero")  #
 #   "Start at zero, to be safe" is a LoRA that never learns, and reports no error.
 # - **Both random.** It learns, but the model is disturbed before it has seen a single example.
 #
-# $A$ zero and $B$ random would serve as well here; that $A$ is the random one is the paper's choice. Note also that with $B = 0$ a
-# gradient check of $dA$ compares zero with zero. It proves nothing: check with both at random numbers.
+# $A$ zero and $B$ random would serve as well here; that $A$ is the random one is the paper's choice, and a good one in wide
+# layers (lesson 13). Note also that with $B = 0$ a gradient check of $dA$
+# compares zero with zero. It proves nothing: check with both at random numbers.
 #
 # ## Alpha over r, not alpha
 #
@@ -227,7 +228,8 @@ for rank in (1, 2, 64):
 # Why divide at all? $B A$ is a sum of $r$ terms, one for each column of $B$ and row of $A$. The first step of AdamW moves
 # every entry of $B$ by the learning rate, whatever the size of its gradient (lesson 04), and in the direction that lowers
 # the loss. So the $r$ terms push the same way, and the change of $h$ grows with $r$. Divided by $r$, it stays: if you have
-# found a good learning rate at $r = 8$, you can try $r = 64$ with the same $\alpha$ and need not look for another.
+# found a good learning rate at $r = 8$, you can try $r = 64$ with the same $\alpha$ and need not look for another. (With
+# $\alpha = r$, as much code has it, the scale is 1 at every rank, and you would have to. Lesson 10 measures both.)
 
 # %%
 def change_of_h(rank, scale):
@@ -251,9 +253,9 @@ assert 12 < alone[64] / alone[4] < 20  # 16 times the rank, 16 times the change
 assert 0.75 < over_r[64] / over_r[4] < 1.25  # about the same
 
 # %% [markdown]
-# So $\alpha$ sets how strongly the update acts, and $r$ how many directions it has. Changing $r$ while $\alpha$ stays also changes
-# the scale; many keep $\alpha$ in proportion to $r$ for that reason. (Dividing by $\sqrt{r}$ has been proposed for large ranks,
-# [Kalajdzievski 2023](https://arxiv.org/abs/2312.03732): `LoraConfig(use_rslora=True)`.)
+# So $\alpha$ sets how strongly the update acts, and $r$ how many directions it has. When $r$ changes and $\alpha$ stays, the
+# factor $\alpha / r$ changes, and that is meant: it makes up for the number of terms. (Dividing by $\sqrt{r}$ has been
+# proposed for large ranks, [Kalajdzievski 2023](https://arxiv.org/abs/2312.03732): `LoraConfig(use_rslora=True)`.)
 #
 # ## Merged, it is a plain layer
 #
