@@ -1,4 +1,4 @@
-"""The three figures of lesson 12."""
+"""The four figures of lesson 12."""
 
 from matplotlib.colors import to_rgba
 
@@ -60,6 +60,31 @@ def switching(table, counts):
                         "other tasks; each of two adapters makes it do its own task in about all cases and fail the others. "
                         "Right: multiply-adds a token, 24,928 for the base, 2,048 more with an unmerged adapter, none more "
                         "once it is merged.")
+
+
+@figures.style()
+def forgetting(start, ends):
+    """What was learned against what was forgotten. start: losses on Python and English; ends: {run: (seeds, 2)}."""
+    fig, ax = figures.new("At equal learning LoRA forgets nearly as much as full fine-tuning", width=10.5, height=5.8)
+    markers = {"LoRA, q and v": "o", "LoRA, all six": "o", "full": "s", "full, half the rate": "v"}
+    aside = {"LoRA, q and v": (0, -24, "center"), "LoRA, all six": (-16, -14, "right"), "full": (20, 8, "left"),
+             "full, half the rate": (24, -24, "right")}
+    for name, found in ends.items():
+        color = figures.TRAINABLE if name.startswith("LoRA") else figures.FULL
+        learned, forgotten = start[0] - found[:, 0], found[:, 1] - start[1]
+        ax.plot(learned, forgotten, markers[name], color=color, alpha=0.4)
+        ax.plot(learned.mean(), forgotten.mean(), markers[name], color=color, markersize=12)
+        dx, dy, ha = aside[name]
+        figures.label(ax, learned.mean(), forgotten.mean(), name, color, dx=dx, dy=dy, ha=ha)
+    ax.plot(0, 0, "o", color=figures.FROZEN, markersize=12)
+    figures.label(ax, 0, 0, "base, or adapter off", figures.FROZEN, dx=14, dy=0)
+    ax.set(xlabel="learned: how far the loss on Python fell, nats a character",
+           ylabel="forgotten: how far that on English rose", ylim=(-0.02, None), xlim=(-0.01, None))
+    ax.set_xmargin(0.12)
+    pairs = {name: (start[0] - found[:, 0].mean(), found[:, 1].mean() - start[1]) for name, found in ends.items()}
+    return figures.save(fig, "12_forgetting", alt="How far the loss on Python fell and that on English rose, large marks for "
+                        "means and small ones for seeds: " + "; ".join(f"{name} {fell:.2f} and {rose:.2f}" for name, (fell, rose)
+                                                                        in pairs.items()) + ". The base is at zero.")
 
 
 @figures.style()
