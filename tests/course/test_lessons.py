@@ -8,6 +8,7 @@ import sys
 import types
 
 import matplotlib
+import numpy as np
 import pytest
 
 from lessons import __main__ as command
@@ -326,3 +327,21 @@ def test_colours_of_text_have_the_contrast_that_reading_needs():
         assert palette.contrast(palette.for_text(color)) >= 4.5
     assert palette.for_text(palette.FULL) == palette.FULL
     assert round(palette.contrast("#000000"), 2) == 21
+
+
+def test_a_reader_s_own_seeds_and_steps_are_what_the_comparison_of_lesson_13_says(tmp_path, monkeypatch):
+    from lessons.course.pages.drawings import variants
+    monkeypatch.setattr(figures, "FOLDER", tmp_path)
+    titles = []
+    monkeypatch.setattr(figures, "new", lambda title, new=figures.new, **options: titles.append(title) or new(title, **options))
+    names, below, mixed = ("LoRA+", "PiSSA", "DoRA"), -np.arange(1.0, 9.0), np.array([-1.0, 1.0] * 4)
+    for steps, ahead in ((400, [("PiSSA", 2)]), (150, [("PiSSA", 2), ("DoRA", 4)]), (90, [])):
+        gap = {(name, r): below if (name, r) in ahead else mixed for name in names for r in (2, 4)}
+        more = {name: below[:2] if (name, 4) in ahead else mixed[:2] for name in names}
+        alt = variants.comparison(gap, more, steps).alt
+        assert f"after {steps} steps" in alt and "LoRA+ in 4 of 8" in alt and "LoRA+ in 1 of 2" in alt
+    variants.comparison({**gap, ("DoRA", 4): below}, more, 60)  # but not with the further seeds
+    assert titles == ["At 400 steps only PiSSA at r = 2 beats LoRA with every seed",
+                      "At 150 steps PiSSA at r = 2 and DoRA at r = 4 beat LoRA with every seed",
+                      "At 90 steps no variant beats LoRA with every seed",
+                      "At 60 steps no variant beats LoRA with every seed"]

@@ -44,24 +44,34 @@ def ideas(ranks, drop, growth, singular, stretched):
 
 
 @figures.style()
-def comparison(gap, more):
-    """Losses minus LoRA's with the same seed. gap: {(variant, rank): a number a seed}; more: {variant: at r = 4}."""
-    fig, axes = figures.new("At 150 steps only PiSSA's lead over LoRA, at r = 4, comes again with new seeds", columns=2, width=12,
-                            sharey=True)
-    names = ("LoRA+", "PiSSA", "DoRA")
-    for ax, r in zip(axes, (2, 4), strict=True):
+def comparison(gap, more, steps):
+    """Losses minus LoRA's with the same seed. gap: {(variant, rank): a number a seed}; more: {variant: at the last rank}."""
+    names, ranks = list(more), sorted({r for _, r in gap})
+    ahead = [f"{name} at r = {r}" for r in ranks for name in names
+             if (gap[name, r] < 0).all() and (r < ranks[-1] or (more[name] < 0).all())]
+    fig, axes = figures.new(_finding(ahead, steps), columns=len(ranks), width=12, sharey=True)
+    for ax, r in zip(axes, ranks, strict=True):
         ax.axhline(0, color=COLORS["LoRA"])
         figures.label(ax, -0.45, 0, "LoRA", COLORS["LoRA"], dx=0, dy=10)
         for x, name in enumerate(names):
             ax.plot([x] * len(gap[name, r]), gap[name, r], "o", color=COLORS[name], markersize=10)
-            if r == 4 and name in more:
+            if r == ranks[-1]:
                 ax.plot([x + 0.2] * len(more[name]), more[name], "o", color=COLORS[name], markersize=10,
                         fillstyle="none", markeredgewidth=2)
-        ax.set_xticks(range(3), names)
-        ax.set(xlim=(-0.5, 2.5))
-    figures.subtitle(axes[0], "r = 2, three seeds; lower is better")
-    figures.subtitle(axes[1], "r = 4, four seeds; open: four more")
+        ax.set_xticks(range(len(names)), names)
+        ax.set(xlim=(-0.5, len(names) - 0.5))
+        figures.subtitle(ax, f"r = {r}, {len(gap[names[0], r])} seeds"
+                         + (f"; open: {len(more[names[0]])} more" if r == ranks[-1] else "; lower is better"))
     axes[0].set(ylabel="loss minus LoRA's, nats a digit")
-    return figures.save(fig, "13_variants", alt="Loss minus plain LoRA's with the same seed, a dot for each run, at rank 2 "
-                        "and rank 4. At rank 2 the dots of all variants lie on both sides of zero. At rank 4 PiSSA's "
-                        "lie well below it, also those of four more seeds; DoRA's do with the first four seeds only.")
+    counts = [", ".join(f"{name} in {(gap[name, r] < 0).sum()} of {len(gap[name, r])}" for name in names) for r in ranks]
+    return figures.save(fig, "13_variants", alt=f"Loss after {steps} steps minus plain LoRA's with the same seed, a dot for each "
+                        "seed. Below zero at " + "; at ".join(f"rank {r} {text}" for r, text in zip(ranks, counts, strict=True))
+                        + "; of the further seeds " + ", ".join(f"{name} in {(found < 0).sum()} of {len(found)}"
+                                                                 for name, found in more.items()) + ".")
+
+
+def _finding(ahead, steps):
+    """The title. ahead: who is below LoRA with every seed, as in "PiSSA at r = 4"."""
+    only, verb = ("only ", "beats") if len(ahead) == 1 else ("", "beat")
+    return (f"At {steps} steps {only}{' and '.join(ahead)} {verb} LoRA with every seed" if ahead else
+            f"At {steps} steps no variant beats LoRA with every seed")
