@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 09. The LoRA layer: h = W0 x + (alpha/r) B A x
 #
-# **Objective.** Build a LoRA layer by hand, forward and backward, say why it starts as it does, and scale it rightly.
+# **Objective.** Build a LoRA layer by hand, forward and backward, say why it starts as it does, and scale it correctly.
 #
 # **Minutes.** 30. **Before this.** Lesson 02 (the backward pass), 06 (what frozen means), 07 (what rank means) and 08
 # (how many numbers).
@@ -284,5 +284,5 @@ assert (layer.weight.data == W0).all()
 
 # %% [markdown]
 # **Exercise.** In [ex09_lora_layer.py](ex09_lora_layer.py) you write the start, the forward pass and the backward pass of a
-# LoRA layer on a batch. `python -m lessons check 09` tries them at $r = 2$ with $B$ not zero and no two sizes equal, where
-# each of the known mistakes shows.
+# LoRA layer on a batch. `python -m lessons check 09` tries them first at $r = 2$ with $B$ not zero and no two sizes
+# equal, where each of the known mistakes shows.

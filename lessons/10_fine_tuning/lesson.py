@@ -74,8 +74,8 @@ assert trainable == [f"{path}.lora_{x}" for path in paths for x in "AB"]  # page
 assert count_parameters(lora)[0] == 4 * 2 * 64 * 8 == 4096  # page
 
 # %% [markdown]
-# $B$ starts at zero, so $W_0 x + \frac{\alpha}{r} B A x = W_0 x$: before the first step, the adapted model computes exactly what the
-# base does.
+# $B$ starts at zero, so $W_0 x + \frac{\alpha}{r} B A x = W_0 x$: before the first step, the adapted model computes
+# exactly what the base does.
 
 # %%
 assert evaluate(lora, bases.held_out(python)) == frozen_loss
@@ -127,8 +127,8 @@ assert best(by_rate["full"]) == 1e-3 and 1e-2 <= best(by_rate["LoRA"]) <= 3e-2  
 # full fine-tuning finds LoRA slow, and whoever takes over LoRA's for full fine-tuning breaks the model. About ten times is what was
 # found for large models, too ([Schulman and Thinking Machines Lab 2025](https://thinkingmachines.ai/blog/lora/)).
 #
-# And must the rate be found anew when the rank changes? By lesson 09 the step of $BA$ with AdamW grows as $\alpha$ does, if $\alpha$ is
-# the same at every rank, and as $r$ does, if $\alpha = r$ is kept. Rank 1 and rank 64 both ways:
+# And must the rate be found anew when the rank changes? By lesson 09 the step of $BA$ with AdamW grows as $\alpha$
+# does, if $\alpha$ is the same at every rank, and as $r$ does, if $\alpha = r$ is kept. Rank 1 and rank 64 both ways:
 
 # %%
 by_rank = {(r, alpha): try_rates(RATES, r, alpha)
@@ -142,12 +142,12 @@ assert best(by_rank[1, 8]) <= best(by_rank[64, 8])
 assert by_rank[64, 64][3e-2] > frozen_loss - 0.05 and by_rank[64, 8][3e-2] < frozen_loss - 0.1  # page
 
 # %% [markdown]
-# With $\alpha = r$ the best rate falls as the rank grows, and what is right at rank 1 ruins the model at rank 64. With $\alpha$ fixed
-# it does not fall, and one rate serves all three ranks. So from here on the course leaves $\alpha$ at 8 when it changes the rank. You
-# will meet $\alpha = r$ or $2 r$ in much code; it is as good, if the learning rate is found again for each rank. (One seed. A second
-# one, and runs of 100 steps, gave the same order; another seed moves a loss by about 0.01. In large models, too, the best rate stays
-# across ranks with one way of scaling and falls as $1 / r$ with another:
-# [Chen, Villar and Hayou 2026](https://arxiv.org/abs/2602.06204).)
+# With $\alpha = r$ the best rate falls as the rank grows, and what is right at rank 1 ruins the model at rank 64. With
+# $\alpha$ fixed it does not fall, and one rate serves all three ranks. So from here on the course leaves $\alpha$ at 8
+# when it changes the rank. You will meet $\alpha = r$ or $2 r$ in much code; it is as good, if the learning rate is
+# found again for each rank. (One seed. A second one, and runs of 100 steps, gave the same order; another seed moves a
+# loss by about 0.01. In large models, too, the best rate stays across ranks with one way of scaling and falls as $1 /
+# r$ with another: [Chen, Villar and Hayou 2026](https://arxiv.org/abs/2602.06204).)
 
 # %%
 from lessons.course.pages.drawings import fine_tuning as draw
@@ -157,8 +157,8 @@ draw.learning_rates(by_rate, by_rank, frozen_loss)
 # %% [markdown]
 # ## Train
 #
-# Now at length. Both runs see the same 250 batches of Python source, of twice the size, each at its best of three rates in such runs:
-# 0.02 and 0.003.
+# Now at length. Both runs see the same 250 batches of Python source, of twice the size, each at its best of three rates
+# in such runs: 0.02 and 0.003.
 
 # %%
 STEPS = 250
@@ -230,5 +230,5 @@ assert abs(merged - unmerged) < 1e-4  # page
 
 # %% [markdown]
 # **Exercise.** In [ex10_targets.py](ex10_targets.py) you choose the layers that target names stand for, say which parameters
-# train, and load an adapter into a model. `python -m lessons check 10` also looks whether a name that matches nothing, and
-# an adapter of another base, are refused.
+# train, and load an adapter into a model. `python -m lessons check 10` also checks that a name which matches nothing is
+# refused, and an adapter of another base.

@@ -207,13 +207,13 @@ assert loss["q"] > frozen - 0.1  # page
 # All six at the lowest rank are best, or level with the best, on both. So if you do not know, adapt all layers, at a lower rank:
 # that is also what was found for large models ([Schulman and Thinking Machines Lab 2025](https://thinkingmachines.ai/blog/lora/)).
 #
-# A single matrix can be as good as two (v, on the text) or nearly useless (q alone: a query that may change cannot make up for a
-# value that may not). The [LoRA paper](https://arxiv.org/abs/2106.09685) finds the same direction at the scale of GPT-3, much weaker
-# (its Table 5, 18 million parameters on WikiSQL: 70.4, 70.0, 73.0 and 73.2 for q, k, v and out alone, 73.7 for q and v
-# together, 73.7 for all four). It leaves the MLP frozen, for simplicity (section 4.2), and takes q and v. That is the default
-# here and in PEFT for many models, and it stays ours, because with two small matrices a layer everything can be followed by hand.
-# Its price is what you see: on the text q and v go a good half of the way to full fine-tuning, and as many numbers elsewhere go
-# about three quarters of it:
+# A single matrix can be as good as two (v, on the text) or nearly useless (q alone: a query that may change cannot make
+# up for a value that may not). The [LoRA paper](https://arxiv.org/abs/2106.09685) finds the same direction at the scale
+# of GPT-3, much weaker (its Table 5, 18 million parameters on WikiSQL: 70.4, 70.0, 73.0 and 73.2 for q, k, v and out
+# alone, 73.7 for q and v together, 73.7 for all four). It leaves the MLP frozen, for simplicity (section 4.2), and
+# takes q and v. That is the default here and in PEFT for many models, and it stays ours, because with two small
+# matrices a layer everything can be followed by hand. Its price is what you see: on the text q and v go a good half of
+# the way to full fine-tuning, and as many numbers elsewhere go about three quarters of it:
 
 # %%
 part = {place: (frozen - loss[place]) / (frozen - full_text) for place in loss}
@@ -238,10 +238,9 @@ assert np.ptp([alphas[alpha] for alpha in (2, 8, 32)]) < 0.04 and alphas[512] > 
 
 # %% [markdown]
 # A factor of four up or down changes little, and 64 times the alpha makes the model worse than the frozen one. So with
-# $\alpha = r$ a comparison of ranks is also one of step sizes: the high ranks take the larger steps (lesson 09), and what looks
-# like rank may be learning rate.
-# A comparison of ranks is fair if it says what it held fixed, $\alpha$ or $\alpha / r$; a better one tries some learning rates at every
-# rank.
+# $\alpha = r$ a comparison of ranks is also one of step sizes: the high ranks take the larger steps (lesson 09), and
+# what looks like rank may be learning rate. A comparison of ranks is fair if it says what it held fixed, $\alpha$ or
+# $\alpha / r$; a better one tries some learning rates at every rank.
 
 # %%
 draw.choices(floors, reached, alphas, frozen)
@@ -283,9 +282,9 @@ assert best > all_eight + 0.1  # page
 # As in the paper, the top direction is shared between ranks far more than the rest: that is why a small rank can do much
 # of the work. Unlike in the paper, the others still overlap clearly more than chance; our matrices are small.
 #
-# *Does the update repeat what the weight already does?* Project $W_0$ on the update's own directions, its columns $\hat B$ and
-# its rows $\hat A$, and compare sizes. The amplification factor is $\lVert \Delta W \rVert / \lVert \hat B^\top W_0 \hat A^\top \rVert$ (the
-# paper's Table 7: 21.6 at $r = 4$ and 1.88 at $r = 64$ for a matrix of GPT-3).
+# *Does the update repeat what the weight already does?* Project $W_0$ on the update's own directions, its columns $\hat
+# B$ and its rows $\hat A$, and compare sizes. The amplification factor is $\lVert \Delta W \rVert / \lVert \hat B^\top
+# W_0 \hat A^\top \rVert$ (the paper's Table 7: 21.6 at $r = 4$ and 1.88 at $r = 64$ for a matrix of GPT-3).
 
 # %%
 def amplification(layer, r):

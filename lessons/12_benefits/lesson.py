@@ -13,11 +13,11 @@
 # %% [markdown]
 # ## Memory in training
 #
-# A training step holds the weights; the gradients; what the optimizer remembers (AdamW: for each number that it trains a
-# running mean of the gradient and one of its square, lesson 04); and the *activations*, the values of the forward pass
-# that the backward pass will need. Python's `tracemalloc` counts every byte that NumPy asks for. We measure one model twice, trained
-# in full and with LoRA: width 256, four layers, eight sequences of 64 tokens at a time. What it has learned does not matter
-# for its memory, so its weights are random.
+# A training step holds the weights; the gradients; what the optimizer remembers (AdamW: for each number that it trains
+# a running mean of the gradient and one of its square, lesson 04); and the *activations*, the values of the forward
+# pass that the backward pass will need. Python's `tracemalloc` counts every byte that NumPy asks for. We measure one
+# model twice, trained in full and with LoRA: width 256, four layers, eight sequences of 64 tokens at a time. What it
+# has learned does not matter for its memory, so its weights are random.
 
 # %%
 import tracemalloc
@@ -230,11 +230,11 @@ assert np.allclose(together, alone)
 # %% [markdown]
 # ## "An adapter costs nothing at inference"
 #
-# That is said of LoRA, and it is true of a *merged* one: $W_0 + \frac{\alpha}{r} B A$ is one matrix like $W_0$. An adapter that can be
-# switched is not merged, and it does extra work for every token: $A x$ takes $r k$ multiplications, each with an addition,
-# and $B u$ for $u = A x$ takes $d r$, beside the $d k$ of $W_0 x$. We let the engine record a forward pass and count them,
-# instead of timing it: times vary from run to run, counts do not. (The products inside attention, of queries with keys and
-# of weights with values, are left out; an adapter does not change them.)
+# That is said of LoRA, and it is true of a *merged* one: $W_0 + \frac{\alpha}{r} B A$ is one matrix like $W_0$. An
+# adapter that can be switched is not merged, and it does extra work for every token: $A x$ takes $r k$ multiplications,
+# each with an addition, and $B u$ for $u = A x$ takes $d r$, beside the $d k$ of $W_0 x$. We let the engine record a
+# forward pass and count them, instead of timing it: times vary from run to run, counts do not. (The products inside
+# attention, of queries with keys and of weights with values, are left out; an adapter does not change them.)
 
 # %%
 from lora_np.trace import record
@@ -407,12 +407,12 @@ assert round(full.weights / 1e9) == 349 and lora.file == 2 * 18_874_368  # page:
 assert without_activations(lora) < 1.001 * full.weights  # page
 
 # %% [markdown]
-# The [LoRA paper](https://arxiv.org/abs/2106.09685) (section 4.2) reports for GPT-3: 350 GB to store a fine-tuned model, and
-# 35 MB for an adapter of rank 4 on q and v; 1.2 TB to train in full, and 350 GB with LoRA. The first, the second and the
-# last agree with the table (37.7 MB is 36 times $2^{20}$ bytes). Of the 1.2 TB the paper does not say what it counts:
-# weights, gradients and both of AdamW's means in float16 make 1.40 TB. The table leaves activations out. For a single sequence of 2,048 tokens the lines above put them at
-# 83 GB, a fifth of what LoRA's training then holds; in the small model they were the largest part. Is that estimate any
-# good? Hold it against what we measured:
+# The [LoRA paper](https://arxiv.org/abs/2106.09685) (section 4.2) reports for GPT-3: 350 GB to store a fine-tuned
+# model, and 35 MB for an adapter of rank 4 on q and v; 1.2 TB to train in full, and 350 GB with LoRA. The first, the
+# second and the last agree with the table (37.7 MB is 36 times $2^{20}$ bytes). Of the 1.2 TB the paper does not say
+# what it counts: weights, gradients and both of AdamW's means in float16 make 1.40 TB. The table leaves activations
+# out. For a single sequence of 2,048 tokens the lines above put them at 83 GB, a fifth of what LoRA's training then
+# holds; in the small model they were the largest part. Is that estimate any good? Hold it against what we measured:
 
 # %%
 for name, targets in (("full", ()), ("LoRA", ("q_proj", "v_proj"))):
@@ -441,5 +441,5 @@ draw.scale(scale)
 
 # %% [markdown]
 # **Exercise.** In [ex12_deploying.py](ex12_deploying.py) you merge a layer and take the merge back, run it merged and not,
-# and count what an adapter costs. `python -m lessons check 12` merges twice, trains while merged, and looks whether $W_0$
+# and count what an adapter costs. `python -m lessons check 12` merges twice, trains while merged, and checks that $W_0$
 # comes back bit for bit.

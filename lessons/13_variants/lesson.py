@@ -191,7 +191,8 @@ assert np.allclose(rest[:28], singular[4:], atol=1e-4)  # the frozen rest has th
 # what PEFT takes, and so does this layer.) Without the bias, and with $\odot$ for the product of entries:
 #
 # $$
-# h = m \odot \frac{W x}{\lVert W \rVert}, \qquad \lVert W \rVert \text{: the length of each row}, \qquad m = \lVert W_0 \rVert \text{ at the start}
+# h = m \odot \frac{W x}{\lVert W \rVert}, \qquad \lVert W \rVert \text{: the length of each row}, \qquad m = \lVert W_0
+# \rVert \text{ at the start}
 # $$
 #
 # From [lora_np/extras/variants.py](../../lora_np/extras/variants.py):
@@ -202,8 +203,8 @@ assert np.allclose(rest[:28], singular[4:], atol=1e-4)  # the frozen rest has th
 # h = Wx * (self.lora_magnitude_vector / _lengths(self.weight.data + super().delta()))
 # ```
 #
-# `_lengths` takes arrays, not tensors: $\lVert W \rVert$ changes with $A$ and $B$, yet counts as a constant in the gradient. That is
-# the paper's choice (section 4.3), to save memory, and no slip.
+# `_lengths` takes arrays, not tensors: $\lVert W \rVert$ changes with $A$ and $B$, yet counts as a constant in the
+# gradient. That is the paper's choice (section 4.3), to save memory, and no slip.
 #
 # Here is what it can do that LoRA cannot. A teacher's rows are those of $W_0$, each stretched by a factor of its own. No
 # direction changes, and yet the difference to $W_0$ has full rank, so that a LoRA of rank $r$ meets the floor of lesson 11.
@@ -261,17 +262,19 @@ draw.ideas(RANKS, drop, growth, singular, stretched)
 # %% [markdown]
 # ## The comparison
 #
-# *A newer variant is always better*: so a row of published tables seems to say. Three things make such a table mean less
+# *A newer variant is always better*: published tables read that way. Three things make such a table mean less
 # than it seems to: a baseline whose learning rate was not chosen with the same care, a single seed, and a task that suits
 # the variant. Here are the rules of ours, the same for all:
 #
 # - LoRA, LoRA+, PiSSA and DoRA at $r = 2$ and $r = 4$, $\alpha = r$, on q_proj and v_proj, 150 steps of 16 sequences. (With
-#   $\alpha = r$ the best rate at $r = 2$ may be twice that at $r = 4$, lesson 10; that is half a step of our grid, the same for all.)
+#   $\alpha = r$ the best rate at $r = 2$ may be twice that at $r = 4$, lesson 10; that is half a step of our grid, the
+# same for all.)
 # - Each gets the same three learning rates $\eta$ to choose from, a factor 4 apart, and chooses by one run at $r = 4$ with a
 #   seed that is not used again. For LoRA+, with two rates 16 apart, $\eta$ is the middle: $\eta / 4$ for $A$ and $4 \eta$ for $B$.
 # - No choice may lie at the end of the three, or the grid was wrong for that variant.
 # - Then new seeds, three at $r = 2$ and four at $r = 4$. A seed sets the data and the random start of $A$; a variant is
-#   compared with LoRA seed by seed, and what counts is in how many seeds it is ahead. The number of steps and the grid come from trial runs with other seeds.
+#   compared with LoRA seed by seed, and what counts is in how many seeds it is ahead. The number of steps and the grid
+# come from trial runs with other seeds.
 
 # %%
 STEPS, GRID, SEEDS = 150, (1e-2, 4e-2, 1.6e-1), {2: (0, 1, 2), 4: (0, 1, 2, 3)}
@@ -300,8 +303,8 @@ for name, losses in tuning.items():
 assert all(GRID[0] < lr < GRID[-1] for lr in chosen.values())  # page
 
 # %% [markdown]
-# Every choice lies inside the grid. Before going on, set LoRA at 0.01 against LoRA+ at 0.04: LoRA+ has won. So much does a
-# baseline lose by a learning rate that nobody chose for it.
+# Every choice lies inside the grid. Before going on, set LoRA at 0.01 against LoRA+ at 0.04: LoRA+ has won. That is how
+# much a baseline loses when nobody chose its learning rate.
 
 # %%
 assert tuning["LoRA+"][4e-2] < tuning["LoRA"][1e-2] - 0.05  # page: the careless comparison
@@ -325,9 +328,9 @@ assert all(abs(gap[name, r].mean()) < np.ptp(loss["LoRA", 4]) for name in ("LoRA
 # At $r = 2$ nobody is ahead: every gap is smaller than those between two seeds of plain LoRA. At $r = 4$ PiSSA is ahead by far
 # and with each of four seeds, DoRA by less and with each of four, too, and LoRA+ is where LoRA is.
 #
-# May we then say that PiSSA and DoRA are better at $r = 4$? A coin falls on one side four times of four in one of 8 trials, and
-# there were three variants to look at. Whoever is ahead has to repeat it, with seeds that had no part in making them look good. Four
-# more seeds, for all of them:
+# May we then say that PiSSA and DoRA are better at $r = 4$? A coin falls on one side four times of four in one of 8
+# trials, and there were three variants to look at. Whoever is ahead has to repeat it, with seeds that had no part in
+# making them look good. Four more seeds, for all of them:
 
 # %%
 MORE = range(max(SEEDS[4]) + 1, max(SEEDS[4]) + 5)  # none that was used above
@@ -343,10 +346,9 @@ assert more["PiSSA"].max() < 0 and more["PiSSA"].mean() < -0.2  # page
 assert abs(more["DoRA"].mean()) < 0.1 and abs(more["LoRA+"].mean()) < 0.1  # page
 
 # %% [markdown]
-# PiSSA's lead at $r = 4$ is there again, now with each of eight seeds. DoRA's is gone: what four seeds had shown was luck. So the
-# answer is one, PiSSA, at one of two ranks, after 150 steps.
-# (Even with the same seeds the last digits of these numbers differ from machine to machine: rounding alone moves a run
-# by some hundredths after 150 steps.)
+# PiSSA's lead at $r = 4$ is there again, now with each of eight seeds. DoRA's is gone: what four seeds had shown was
+# luck. So the answer is one, PiSSA, at one of two ranks, after 150 steps. (Even with the same seeds the last digits of
+# these numbers differ from machine to machine: rounding alone moves a run by some hundredths after 150 steps.)
 
 # %%
 draw.comparison(gap, more, STEPS)

@@ -57,7 +57,7 @@ def switching(table, counts):
     for ax in (left, right):
         ax.grid(False)
     return figures.save(fig, "12_switching", alt="Left, a table: without adapter the base sorts ascending and fails the "
-                        "other tasks; each of two adapters makes it do its own task in about all cases and fail the others. "
+                        "other tasks; each of two adapters makes it do its own task nearly every time and fail the others. "
                         "Right: multiply-adds a token, 24,928 for the base, 2,048 more with an unmerged adapter, none more "
                         "once it is merged.")
 
