@@ -114,7 +114,7 @@ def _parser():
     p.add_argument("--out", required=True, metavar="FOLDER", help="a new folder for the adapter")
     p.add_argument("--resume", action="store_true", help="go on with the training that the folder holds")
     for f in fields(Settings):
-        option, kind = f"--{f.name.replace('_', '-')}", type(f.default)
+        option, kind = f"--{f.name.replace('_', '-')}", f.type
         if kind is bool:
             p.add_argument(option, action="store_true", default=None, help=HELP[f.name])
         else:

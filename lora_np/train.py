@@ -49,7 +49,7 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
     end. clip: the largest global L2 norm of the gradients, or None. Progress goes to stderr: one live line
     on a terminal, a plain line at each evaluation elsewhere, nothing if quiet. threads: how many share a batch out
     (fast/parallel.py). start: how many of the steps were taken before, by an earlier fit that this one goes on with.
-    after: called as after(step, history) when a step has been taken, counted from 1.
+    after: called as after(step, history) when a step has been taken, counted from 1; Ctrl-C waits for its end.
     Raises FloatingPointError when the loss, or the gradient that is to be clipped, is no longer finite; that step is
     not taken. Ctrl-C ends the training and returns what there is.
     """
@@ -72,10 +72,10 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
                 with defer_interrupt():
                     optimizer.step()
                     history.train_loss.append(value.item())
+                    if after is not None:
+                        after(step + 1, history)
 
                 progress.live(step + 1, history)
-                if after is not None:
-                    after(step + 1, history)
             _validate(model, validation, loss, steps, history, progress)
     except KeyboardInterrupt:
         history.interrupted = True

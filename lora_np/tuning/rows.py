@@ -72,13 +72,13 @@ def to_rows(records, tokenizer, context, name="row"):
     return short, len(rows) - len(short)
 
 
-def text_rows(text, tokenizer, context):
+def text_rows(text, tokenizer, context, name="text"):
     """A long text as rows of up to context + 1 ids, each beginning with the last of the one before; all predicted."""
     check_int("rows", context=context)
     prefix = [*tokenizer.prefix]
     ids, step = with_prefix(tokenizer.encode(text), tokenizer)[len(prefix):], context - len(prefix)
     if step < 1 or len(ids) < 2:
-        raise ValueError(f"text: {len(ids)} tokens are no row for a context of {context}; use a longer text or context")
+        raise ValueError(f"{name}: {len(ids)} tokens are no row for a context of {context}; use a longer text or context")
     rows = [prefix + ids[at:at + step + 1] for at in range(0, len(ids) - 1, step)]
     return [Row(np.array(row), np.arange(len(row)) > len(prefix)) for row in rows]
 
@@ -93,7 +93,7 @@ def split_rows(rows, fraction, seed=0):
     same = {}
     for i, row in enumerate(rows):
         same.setdefault((row.ids.tobytes(), row.target.tobytes()), []).append(i)
-    groups, wanted, held = [*same.values()], round(fraction * len(rows)), set()
+    groups, wanted, held = [*same.values()], min(round(fraction * len(rows)), len(rows) - 1), set()
     for g in np.random.default_rng(seed).permutation(len(groups)):
         if len(held) + len(groups[g]) <= wanted:
             held.update(groups[g])

@@ -1,28 +1,31 @@
 """Fine-tuning on one's own data, a training that can be stopped at any step and gone on with bit for bit.
 
 Beside the adapter, which PEFT opens, its folder holds training_state.json and training_state.safetensors: the settings,
-the step, the place in the data, and the optimizer's arrays.
+a digest of the rows, the step and the place in them, and the optimizer's arrays.
 """
 
 import hashlib
 import io
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..checkpoint import load_adapter, load_model, load_tokenizer, safetensors, save_adapter
-from ..checkpoint.atomic import read_json
+from ..checkpoint.atomic import brief, read_json
 from ..config import LoraConfig
 from ..lora import add_lora, trainable_summary
 from ..nn import Dropout, Linear
 from ..optim import AdamW, warmup_cosine
 from ..support.checks import check_int, check_number
+from ..support.progress import defer_interrupt
 from ..tokenizer import check_tokenizer
 from ..train import fit
 from .rows import RowBatches, pad, read_rows, read_text, split_rows, text_rows, to_rows
 
 STATE = "training_state"
+RECORD = {"rows": str, "form": str, "settings": dict, "step": int, "place": list, "generators": list}
 SAVED_EVERY = 20  # steps
 
 
@@ -57,29 +60,31 @@ def tune(model_path, data, out, given, text=False, resume=False):
     """
     before = _read_state(out) if resume else None
     settings = _check_same(given, before, out) if resume else Settings(**given)
-    content = Path(data).read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if resume and before["data"] != digest:
-        raise ValueError(f"--resume: {data} is not the data that {out} was trained on; begin anew with another --out")
-    if resume and before["step"] == settings.steps:
-        raise ValueError(f"--resume: {out} holds all {settings.steps} steps of its training; there is nothing to go on "
-                         "with")
     if not resume:
         check_out(out)
+    form, content = ("text", read_text(data)) if text else read_rows(data)
     model, tokenizer = load_model(model_path, quantized=settings.quantized), load_tokenizer(model_path)
     check_tokenizer(model, tokenizer)
     if "context" not in given:
         settings = replace(settings, context=min(settings.context, model.config.context))
     if settings.context > model.config.context:
         raise ValueError(f"--context {settings.context}: the model's own is {model.config.context}, which is the most")
-    form, train, held, left_out = _rows(data, tokenizer, settings, text)
+    rows, left_out = ((text_rows(content, tokenizer, settings.context, data), 0) if text else
+                      to_rows(content, tokenizer, settings.context, f"{data}: line"))
+    digest = hashlib.sha256(b"".join(part.tobytes() for row in rows for part in row)).hexdigest()
+    if resume and before["rows"] != digest:
+        raise ValueError(f"--resume: {data} is not the data that {out} was trained on; begin anew with another --out")
+    if resume and before["step"] == settings.steps:
+        raise ValueError(f"--resume: {out} holds all {settings.steps} steps of its training; there is nothing to go on "
+                         "with")
+    train, held = split_rows(rows, settings.held_out, settings.seed)
     if resume:
         load_adapter(model, out)
     else:
         add_lora(model, LoraConfig(settings.r, settings.alpha, resolve(model, settings.targets), seed=settings.seed))
 
     run = Run(model, AdamW(model.trainable_parameters(), settings.lr), RowBatches(train, settings.batch, settings.seed),
-              out, {"data": digest, "form": form, "model": str(model_path), "settings": asdict(settings)})
+              out, {"rows": digest, "form": form, "model": str(model_path), "settings": asdict(settings)})
     if resume:
         run.go_on_from(before)
     _say(trainable_summary(model))
@@ -107,11 +112,16 @@ class Run:
 
     def __init__(self, model, optimizer, stream, out, record):
         self.model, self.optimizer, self.stream, self.out, self.record = model, optimizer, stream, Path(out), record
-        self.step, self.place = 0, stream.place
+        self.note(0)
+
+    def note(self, step):
+        """Note where everything stands between two steps; the next may be broken off when it has drawn from it."""
+        self.step, self.place = step, self.stream.place
+        self.generators = [rng.bit_generator.state for rng in _rngs(self.model)]
 
     def after(self, step, history):
         """Note that a step has been taken, and save it now and then."""
-        self.step, self.place = step, self.stream.place
+        self.note(step)
         if step % SAVED_EVERY == 0:
             self.save()
 
@@ -119,17 +129,18 @@ class Run:
         """Write adapter and state; both say which step they are of."""
         step, arrays = {"step": str(self.step)}, io.BytesIO()
         safetensors.write(arrays, self.optimizer.state_dict(), step)
-        state = {**self.record, "step": self.step, "place": self.place, "generators": _generators(self.model)}
-        save_adapter(self.model, self.out, base=self.record["model"], note=step, beside={
-            f"{STATE}.safetensors": arrays.getvalue(), f"{STATE}.json": json.dumps(state, indent=2).encode()})
+        state = {**self.record, "step": self.step, "place": self.place, "generators": self.generators}
+        with defer_interrupt():  # whoever presses Ctrl-C a second time wants it saved, too
+            save_adapter(self.model, self.out, base=self.record["model"], note=step, beside={
+                f"{STATE}.safetensors": arrays.getvalue(), f"{STATE}.json": json.dumps(state, indent=2).encode()})
 
     def go_on_from(self, state):
         """Take up what save wrote, as _read_state gives it."""
         self.optimizer.load_state_dict(state["arrays"])
-        self.step, self.place = state["step"], state["place"]
-        self.stream.place = self.place
+        self.stream.place = state["place"]
         for rng, kept in zip(_rngs(self.model), state["generators"], strict=True):
             rng.bit_generator.state = kept
+        self.note(state["step"])
 
 
 def resolve(model, targets):
@@ -141,20 +152,16 @@ def resolve(model, targets):
 
 
 def check_out(out):
-    """Raise ValueError unless `out` is a folder that is still to be made, or is empty."""
-    if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
-        kind = "a folder with files in it" if Path(out).is_dir() else "a file"
-        raise ValueError(f"--out {out} is {kind}; give the name of a new folder")
-
-
-def _rows(data, tokenizer, settings, text):
-    """(form, rows to train on, rows held out, how many were too long)."""
-    if text:
-        form, rows, left_out = "text", text_rows(read_text(data), tokenizer, settings.context), 0
-    else:
-        form, records = read_rows(data)
-        rows, left_out = to_rows(records, tokenizer, settings.context, f"{data}: line")
-    return form, *split_rows(rows, settings.held_out, settings.seed), left_out
+    """Raise ValueError unless `out` is a folder that is still to be made, or is empty, and can be written to."""
+    out = Path(out)
+    if out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"--out {out} is a folder with files in it; give the name of a new folder")
+    at = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
+    inside = "" if at == out else f": {at}"
+    if not at.is_dir():
+        raise ValueError(f"--out {out}{inside} is a file; give the name of a new folder")
+    if not os.access(at, os.W_OK | os.X_OK):
+        raise ValueError(f"--out {out}{inside} cannot be written to; give the name of another folder")
 
 
 def _read_state(out):
@@ -162,12 +169,17 @@ def _read_state(out):
     if not path.exists():
         raise ValueError(f"--resume: {out} holds no training to go on with; leave --resume out to begin one")
     state = read_json(path)
-    arrays, note = safetensors.read(Path(out) / f"{STATE}.safetensors")
-    steps = {state.get("step"), int(note["step"]),
-             int(safetensors.read(Path(out) / "adapter_model.safetensors")[1].get("step", -1))}
+    (arrays, note), (_, adapter) = (safetensors.read(Path(out) / f"{name}.safetensors")
+                                    for name in (STATE, "adapter_model"))
+    steps = {str(record.get("step")) for record in (state, note, adapter)}
     if len(steps) > 1:
-        raise ValueError(f"--resume: the files in {out} are of different steps, {sorted(steps)}; one of them was "
-                         "replaced, or writing them was cut short")
+        raise ValueError(f"--resume: the files in {out} are of different steps, {' and '.join(sorted(steps))}; one of "
+                         "them was replaced, or writing them was cut short")
+    wrong = [name for name, kind in RECORD.items() if not isinstance(state.get(name), kind)]
+    if not wrong and state["settings"].keys() != asdict(Settings()).keys():
+        wrong = ["settings"]
+    if wrong:
+        raise ValueError(f"--resume: {path}: {wrong[0]} is {brief(state.get(wrong[0]))}, not as this version writes it")
     return {**state, "arrays": arrays}
 
 
@@ -185,10 +197,6 @@ def _rngs(model):
     """The random generators of dropout in a model, each once."""
     found = [m.rng for _, m in model.named_modules() if isinstance(m, Dropout)]
     return list({id(rng): rng for rng in found}.values())
-
-
-def _generators(model):
-    return [rng.bit_generator.state for rng in _rngs(model)]
 
 
 def _say(text):

@@ -1,15 +1,18 @@
 """python -m lora_np: tune, generate and merge, on a small Llama with a tokenizer of its own."""
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lora_np import Llama, LlamaConfig, generate, train
+from lora_np import GPT, GPTConfig, Llama, LlamaConfig, generate, train
 from lora_np import __main__ as command
 from lora_np.checkpoint import load_adapter, load_model, load_tokenizer, safetensors, save_model
+from lora_np.tokenizer import CharTokenizer
 from lora_np.tuning import tune
 from tests.helpers import real
 
@@ -25,6 +28,15 @@ def base(tmp_path_factory):
     tokenizer = load_tokenizer(TOKENIZER)
     model = Llama(LlamaConfig(len(tokenizer), 96, d_model=32, n_heads=4, n_kv_heads=2, n_layers=2, d_ff=48))
     save_model(model, folder, tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def opt(tmp_path_factory):
+    """A model with dropout, and a tokenizer of characters."""
+    folder = tmp_path_factory.mktemp("models") / "opt"
+    config = GPTConfig(96, 96, d_model=16, n_heads=2, n_layers=2, d_ff=24, dropout=0.3)
+    save_model(GPT(config), folder, CharTokenizer())
     return folder
 
 
@@ -64,26 +76,64 @@ def test_it_learns_and_says_what_it_did(base, desk, capsys):
     assert json.loads(Path("a/training_state.json").read_text())["step"] == 60
 
 
-@pytest.mark.parametrize("data", ["--data=pairs.jsonl", "--data=chats.jsonl", "--text=text.txt"])
-def test_what_is_gone_on_with_is_as_if_never_stopped(base, desk, capsys, monkeypatch, data):
-    words = ("--context", 80, "--batch", 3)
-    tuned(capsys, base, "whole", *words, data=data)
+def assert_gone_on_with(capsys, model, *words, data="--data=pairs.jsonl"):
+    """That the training in `parts`, with --resume, ends where the one in `whole` did."""
+    tuned(capsys, model, "parts", "--resume", *words, data=data)
+    for name, content in contents("whole").items():
+        assert contents("parts")[name] == content, name
+
+
+@pytest.mark.parametrize(("model", "data"), [("base", "--data=pairs.jsonl"), ("base", "--data=chats.jsonl"),
+                                             ("base", "--text=text.txt"), ("opt", "--data=pairs.jsonl")])
+def test_what_is_gone_on_with_is_as_if_never_stopped(request, desk, capsys, monkeypatch, model, data):
+    model, words = request.getfixturevalue(model), ("--context", 80, "--batch", 3)
+    tuned(capsys, model, "whole", *words, data=data)
     taken = []
 
     def loss(model, x, y, real=train.next_token_loss):
+        value = real(model, x, y)  # in which dropout has drawn
         if model.training:
             taken.append(1)
             if len(taken) == 8:
                 raise KeyboardInterrupt
-        return real(model, x, y)
+        return value
 
     monkeypatch.setattr(tune, "fit", lambda *a, **o: train.fit(*a, **o, loss=loss))
-    said, err = tuned(capsys, base, "parts", *words, data=data)
+    said, err = tuned(capsys, model, "parts", *words, data=data)
     assert "parts holds step 7 of 12" in said and "stopped at step 7 of 12" in err
     monkeypatch.setattr(tune, "fit", train.fit)
-    tuned(capsys, base, "parts", "--resume", data=data)
-    for name, content in contents("whole").items():
-        assert contents("parts")[name] == content, name
+    assert_gone_on_with(capsys, model, data=data)
+
+
+@pytest.mark.parametrize("where", ["step", "save"])
+def test_ctrl_c_at_a_bad_moment_keeps_a_whole_step(base, desk, capsys, monkeypatch, where):
+    def also(function, at, calls=()):
+        calls = [*calls]
+
+        def called(*given, **options):
+            result = function(*given, **options)
+            calls.append(1)
+            if len(calls) in at:
+                signal.raise_signal(signal.SIGINT)
+            return result
+        return called
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores Ctrl-C
+    try:
+        tuned(capsys, base, "whole")
+        with monkeypatch.context() as patch:
+            patch.setattr(tune.AdamW, "step", also(tune.AdamW.step, {5}))
+            if where == "save":  # a second time, while the first one's adapter is written
+                patch.setattr(os, "fsync", also(os.fsync, {2}))
+            words = ["tune", "--model", base, "--data=pairs.jsonl", "--out", "parts", "--steps", 12, "--lr", 0.02]
+            if where == "save":
+                with pytest.raises(KeyboardInterrupt):
+                    run(capsys, *words)
+            else:
+                assert "parts holds step 5 of 12" in run(capsys, *words)[1]
+        assert_gone_on_with(capsys, base)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_adapter_is_of_its_base_and_pads_nothing(base, desk, capsys):
@@ -148,6 +198,8 @@ BAD = {
     "rank": (["--data", "pairs.jsonl", "--r", "20"], "layers.0.self_attn.v_proj: r=20 is more than min(d, k)=16"),
     "target": (["--data", "pairs.jsonl", "--targets", "w_proj"], "target 'w_proj' names no Linear layer"),
     "steps": (["--data", "pairs.jsonl", "--steps", "0"], "steps must be a whole number of at least 1"),
+    "short text": (["--text", "short.txt"], "short.txt: 1 tokens are no row for a context of 96"),
+    "out in a file": (["--data", "pairs.jsonl", "--out", "text.txt/a"], "text.txt is a file; give the name of a new"),
     "share": (["--data", "pairs.jsonl", "--held-out", "1"], "held_out must be in [0, 1)"),
     "blocks": (["--data", "pairs.jsonl", "--quantized"], "floats alone"),
     "resume": (["--data", "pairs.jsonl", "--resume"], "new holds no training to go on with"),
@@ -157,6 +209,7 @@ BAD = {
 @pytest.mark.parametrize(("words", "expected"), BAD.values(), ids=BAD.keys())
 def test_what_cannot_be_trained_on_is_one_line_and_writes_nothing(base, desk, capsys, words, expected):
     Path("bad.jsonl").write_text('{"text": "fine"}\n{"text": \n')
+    Path("short.txt").write_text("a")
     before = sorted(desk.rglob("*"))
     status, out, err = run(capsys, "tune", "--model", base, "--out", "new", *words)
     assert status == 2 and not out and expected in err and err.count("\n") == 1 and err.startswith("lora_np tune: ")
@@ -184,7 +237,42 @@ def test_resume_refuses_other_data_settings_and_files(base, desk, capsys):
     tuned(capsys, base, "b", "--steps", 6)
     shutil.copy("b/adapter_model.safetensors", "a/adapter_model.safetensors")
     status, _, err = run(capsys, *again, "--data", "pairs.jsonl")
-    assert status == 2 and "of different steps, [6, 12]" in err
+    assert status == 2 and "of different steps, 12 and 6" in err
+
+
+def test_a_text_is_not_the_rows_of_the_same_file(base, desk, capsys, monkeypatch):
+    Path("rows.jsonl").write_text("".join(json.dumps({"text": row["prompt"]}) + "\n" for row in PAIRS))
+    monkeypatch.setattr(tune.Run, "after", lambda *now: (_ for _ in ()).throw(KeyboardInterrupt))
+    tuned(capsys, base, "a", data="--data=rows.jsonl")
+    status, _, err = run(capsys, "tune", "--model", base, "--out", "a", "--resume", "--text", "rows.jsonl")
+    assert status == 2 and "rows.jsonl is not the data" in err
+
+
+@pytest.mark.parametrize("changes", [{"settings": {}}, {"step": None}, {"place": "x"}, {"rows": None}, {"form": 3}])
+def test_a_record_that_was_changed_is_refused_by_its_name(base, desk, capsys, changes):
+    tuned(capsys, base, "a")
+    path, kept = Path("a/training_state.json"), contents("a")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    status, _, err = run(capsys, "tune", "--model", base, "--data", "pairs.jsonl", "--out", "a", "--resume")
+    assert status == 2 and err.count("\n") == 1
+    assert f"training_state.json: {[*changes][0]} is" in err or "of different steps, 12 and None" in err
+    assert {**contents("a"), path.name: 0} == {**kept, path.name: 0}
+
+
+@pytest.mark.skipif(os.name == "nt" or not os.getuid(), reason="this user may write anywhere")
+def test_a_folder_that_cannot_be_written_to_is_refused_before_training(base, desk, capsys):
+    Path("closed").mkdir(mode=0o500)
+    status, _, err = run(capsys, "tune", "--model", base, "--data", "pairs.jsonl", "--out", "closed/a")
+    assert status == 2 and "closed cannot be written to" in err and err.count("\n") == 1
+
+
+def test_a_share_leaves_a_row_to_train_on(base, desk, capsys):
+    assert "1 rows to train on, 23 held out" in tuned(capsys, base, "a", "--held-out", 0.999)[1]
+
+
+def test_alpha_need_not_be_whole(base, desk, capsys):
+    tuned(capsys, base, "a", "--alpha", 0.5)
+    assert json.loads(Path("a/adapter_config.json").read_text())["lora_alpha"] == 0.5
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_whole_step(base, desk, capsys, monkeypatch):
