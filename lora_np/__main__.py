@@ -12,7 +12,7 @@ from .lora import merge, remove
 from .support import terminal
 from .support.memory import keep_freed_memory
 from .tokenizer import check_tokenizer
-from .tuning.chatml import chat_ids
+from .tuning.chatml import END, chat_ids
 from .tuning.rows import with_prefix
 from .tuning.tune import STATE, Settings, check_out, tune
 
@@ -64,9 +64,11 @@ def generate_command(options):
         raise ValueError("--system goes with --chat")
     else:
         ids = with_prefix(tokenizer.encode(prompt), tokenizer)
+    if not len(ids):
+        raise ValueError(f"the prompt {prompt!r} has no tokens: this tokenizer lacks all bytes of it")
     if len(ids) > model.config.context:
         raise ValueError(f"the prompt has {len(ids)} tokens, and the model reads {model.config.context} at a time")
-    ends = set(tokenizer.eos_ids)
+    ends = {*tokenizer.eos_ids, *[tokenizer.special[END]] * options.chat}  # a base model's end need not be its chat's
     new = stream(model, ids, options.n, options.temperature, options.seed, [*ends], options.top_p)
     for text in tokenizer.decode_stream((i for i in new if i not in ends), skip_special=True):
         print(text, end="", flush=True)

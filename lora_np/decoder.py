@@ -25,7 +25,7 @@ class Decoder(Module):
 
     lm_head = None  # a Linear, in a decoder whose head is not tied to embed_tokens
     pad_id = None  # the id that the tokenizer pads with, where known
-    n_tokens = None  # how many ids the tokenizer has, where they are fewer than vocab_size: generate uses no others
+    lacking = np.empty(0, int)  # ids below vocab_size that the tokenizer lacks, where known: generate uses none of them
 
     def forward(self, ids, cache=None) -> Tensor:
         """(B, T) -> (B, T, vocab_size): the logits of the token after each."""

@@ -16,8 +16,8 @@ def generate(model, ids, n, temperature=1.0, seed=0, stop=None, top_p=1.0):
 
     stop: an id, or several: a row ends at the first of them that it generates, and is filled up with it. top_p: sample
     among the likeliest tokens only, the fewest that together have this probability (Holtzman et al. 2020, section 3.1).
-    All rows of a batch are of one length, without padding. Ids from model.n_tokens on, where that is set, are never
-    generated. Raises FloatingPointError where the logits are not finite.
+    All rows of a batch are of one length, without padding. Ids of model.lacking are never generated.
+    Raises FloatingPointError where the logits are not finite.
     """
     prompt, sampled, alone = _start(model, ids, n, temperature, seed, stop, top_p)
     out = np.concatenate([prompt, np.zeros((len(prompt), n), np.intp)], axis=1)
@@ -45,7 +45,7 @@ def _sampled(model, prompt, n, temperature, rng, stop, top_p):
             if cache and cache[0].shape[1] == context:
                 cache, fresh = [], seen[:, -((context + 1) // 2):]
             logits = model.head(model.hidden(fresh, cache)[:, -1]).data  # (B, vocab_size)
-        new = _choice(logits[:, :model.n_tokens], temperature, rng, top_p)
+        new = _choice(logits, temperature, rng, top_p, model.lacking)
         new = np.where(stopped, seen[:, -1], new)
         yield new
         stopped |= np.isin(new, stop)
@@ -55,9 +55,10 @@ def _sampled(model, prompt, n, temperature, rng, stop, top_p):
         seen = np.concatenate([seen, fresh], axis=1)[:, -context:]
 
 
-def _choice(logits, temperature, rng, top_p):
-    """An id for each row of logits (B, V)."""
+def _choice(logits, temperature, rng, top_p, lacking):
+    """An id for each row of logits (B, V), none of those that are lacking."""
     scores = logits.astype(np.float64)
+    scores[:, lacking] = -np.inf
     if not np.isfinite(scores.max(axis=-1)).all():
         raise FloatingPointError("generate: the model's logits are not finite; did its training diverge?")
     if temperature:  # the argmax with Gumbel noise added is a draw from the softmax

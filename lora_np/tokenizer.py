@@ -40,7 +40,7 @@ class CharTokenizer:
         if not alphabet or len(set(alphabet)) < len(alphabet):
             raise ValueError("CharTokenizer: the alphabet must hold at least one character, and each only once; "
                              f"got {alphabet[:40]!r}")
-        self.alphabet = alphabet
+        self.alphabet, self.tokens = alphabet, dict(enumerate(alphabet))
         self._points = np.frombuffer(alphabet.encode("utf-32-le", "surrogatepass"), np.uint32)
         self._order = np.argsort(self._points)
 
@@ -60,7 +60,7 @@ class CharTokenizer:
 
     def decode(self, ids, skip_special=False):
         """The text of integers (n,). Raises IndexError for an id outside the alphabet."""
-        return "".join(self.alphabet[i] for i in _checked_ids(ids, len(self)))
+        return "".join(self.tokens[i] for i in _checked_ids(ids, len(self)))
 
     def decode_stream(self, ids, skip_special=False):
         """Yield the text of ids as they come."""

@@ -48,7 +48,9 @@ def load_model(path, dtype=None, quantized=False) -> Decoder:
     check_shapes(path, arrays, shapes)
     _fill(model, arrays, dtype, quantized)
     model.origin, model.pad_id = came_with, came_with.ids.get("pad_token_id")
-    model.tokenizer, model.n_tokens = came_with.tokenizer, came_with.n_tokens
+    model.tokenizer = came_with.tokenizer
+    if came_with.tokens is not None:
+        model.lacking = np.setdiff1d(np.arange(config.vocab_size), came_with.tokens)
     return model.eval()
 
 

@@ -17,7 +17,7 @@ class Origin:
     """Where a model was loaded from, and what was there.
 
     ids: those of IDS, as config.json has them. files: {name: bytes} of a folder. metadata: of a GGUF file, of its
-    tokenizer. tokenizer: its kind, as tokenizer_kind has it. n_tokens: how many ids it has, where that is known.
+    tokenizer. tokenizer: its kind, as tokenizer_kind has it. tokens: the ids that it has, where they are known.
     """
 
     path: Path
@@ -25,7 +25,7 @@ class Origin:
     files: dict = field(default_factory=dict)
     metadata: dict = field(default_factory=dict)
     tokenizer: str | None = None
-    n_tokens: int | None = None
+    tokens: tuple | None = None
 
     def handed_on(self, tokenizer=None):
         """{name: bytes} of the files to save with the model; another tokenizer takes the place of its own."""
@@ -49,7 +49,7 @@ def of_folder(folder, given):
                     {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()})
     with suppress(ValueError):  # a tokenizer that is not built is no reason not to load the model
         origin.tokenizer = tokenizer_kind(folder)
-        origin.n_tokens = origin.tokenizer and len(load_tokenizer(folder))
+        origin.tokens = origin.tokenizer and tuple(load_tokenizer(folder).tokens)
     return origin
 
 
@@ -61,5 +61,5 @@ def of_gguf(path, given, metadata):
     origin = Origin(path, {name: given.get(name) for name in IDS}, tokenizer="bpe" if kind == "gpt2" else kind,
                     metadata={key: value for key, value in metadata.items() if key.startswith("tokenizer.")})
     with suppress(ValueError):
-        origin.n_tokens = len(from_gguf(metadata))
+        origin.tokens = tuple(from_gguf(metadata).tokens)
     return origin

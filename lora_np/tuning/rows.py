@@ -78,7 +78,8 @@ def text_rows(text, tokenizer, context, name="text"):
     prefix = [*tokenizer.prefix]
     ids, step = with_prefix(tokenizer.encode(text), tokenizer)[len(prefix):], context - len(prefix)
     if step < 1 or len(ids) < 2:
-        raise ValueError(f"{name}: {len(ids)} tokens are no row for a context of {context}; use a longer text or context")
+        raise ValueError(f"{name}: {len(ids)} tokens are no row for a context of {context}; use a longer text or "
+                         "context")
     rows = [prefix + ids[at:at + step + 1] for at in range(0, len(ids) - 1, step)]
     return [Row(np.array(row), np.arange(len(row)) > len(prefix)) for row in rows]
 

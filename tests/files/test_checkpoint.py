@@ -590,7 +590,7 @@ def test_what_came_with_a_model_goes_on_with_it(base, tmp_path):
     edit(base / "config.json", bos_token_id=0, eos_token_id=[2, 3])
     (base / "generation_config.json").write_text('{"eos_token_id": [2, 3], "temperature": 0.6}')
     model = adapted(load_model(base))
-    assert (model.tokenizer, model.n_tokens, model.pad_id) == ("char", 7, None)
+    assert (model.tokenizer, model.lacking.tolist(), model.pad_id) == ("char", [], None)
     lora.merge(model)
     lora.remove(model)
     save_model(model, tmp_path / "again")

@@ -12,7 +12,7 @@ import pytest
 from lora_np import GPT, GPTConfig, Llama, LlamaConfig, generate, train
 from lora_np import __main__ as command
 from lora_np.checkpoint import load_adapter, load_model, load_tokenizer, safetensors, save_model
-from lora_np.tokenizer import CharTokenizer
+from lora_np.tokenizer import BPETokenizer, CharTokenizer
 from lora_np.tuning import tune
 from tests.helpers import real
 
@@ -180,6 +180,42 @@ def test_a_chat_has_the_system_message_that_is_given_also_an_empty_one(base, des
                               "<|im_start|>assistant\n")
 
 
+def test_a_chat_ends_with_its_end_mark_though_the_models_end_is_another(base, desk, capsys, monkeypatch):
+    shutil.copytree(base, "plain")
+    settings = json.loads(Path("plain/tokenizer_config.json").read_text())
+    Path("plain/tokenizer_config.json").write_text(json.dumps({**settings, "eos_token": "<|endoftext|>"}))
+    tokenizer = load_tokenizer("plain")
+    said = tokenizer.encode("yes<|im_end|>no<|endoftext|>maybe").tolist()
+
+    def stream(model, ids, n, temperature, seed, stop, top_p):
+        for i in said:
+            yield i
+            if i in stop:
+                return
+
+    monkeypatch.setattr(command, "stream", stream)
+    assert tokenizer.eos_ids == (tokenizer.special["<|endoftext|>"],)
+    assert run(capsys, "generate", "--model", "plain", "--chat", "x")[1] == "yes\n"
+    assert run(capsys, "generate", "--model", "plain", "x")[1] == "yesno\n"
+
+
+def test_a_gap_among_the_ids_is_never_generated(desk, capsys):
+    """No token may have some ids in the middle, as in the files of some makers; all their logits are the highest."""
+    tokenizer = load_tokenizer(TOKENIZER)
+    config = LlamaConfig(len(tokenizer) + 5, 32, d_model=8, n_heads=2, n_kv_heads=1, n_layers=1, d_ff=8, tied=False)
+    model, gaps = Llama(config), [300, 301, len(tokenizer) + 2]
+    h, W = model.hidden(np.array([[5]])).data[0, -1], model.lm_head.weight.data.copy()
+    W[gaps] = 100 * h
+    model.lm_head.weight.data = W
+    absent = [token for token, i in tokenizer.vocab.items() if i in gaps]
+    merges = [f"{a} {b}" for a, b in tokenizer.ranks if not {a, b, a + b} & {*absent}]
+    vocab = {token: i for token, i in tokenizer.vocab.items() if token not in absent}
+    save_model(model, "gaps", BPETokenizer(vocab, merges, "smollm", tokenizer.special, eos_ids=[2]))
+    assert load_model("gaps").lacking.tolist() == [*gaps[:2], *range(len(tokenizer), len(tokenizer) + 5)]
+    status, _, err = run(capsys, "generate", "--model", "gaps", tokenizer.decode([5]), "--n", 20)
+    assert status == 0 and not err
+
+
 def test_few_rows_and_long_rows_are_told(base, desk, capsys):
     Path("few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PAIRS[:3]))
     assert "3 rows to train on, 0 held out: there are too few" in tuned(capsys, base, "a", data="--data=few.jsonl")[1]
@@ -255,7 +291,7 @@ def test_a_record_that_was_changed_is_refused_by_its_name(base, desk, capsys, ch
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     status, _, err = run(capsys, "tune", "--model", base, "--data", "pairs.jsonl", "--out", "a", "--resume")
     assert status == 2 and err.count("\n") == 1
-    assert f"training_state.json: {[*changes][0]} is" in err or "of different steps, 12 and None" in err
+    assert f"training_state.json: {next(iter(changes))} is" in err or "of different steps, 12 and None" in err
     assert {**contents("a"), path.name: 0} == {**kept, path.name: 0}
 
 

@@ -128,7 +128,7 @@ FAULTS = [
     ("decoder.py Decoder._cached", "!= self.layers", "== 0", "bad_input"),
     ("generate.py _choice", " / temperature", "", "transformer"),
     ("generate.py _sampled", "np.where(stopped, seen[:, -1], new)", "new", "generate"),
-    ("generate.py _sampled", "logits[:, :model.n_tokens]", "logits", "generate"),
+    ("generate.py _sampled", "model.lacking", "[]", "generate"),
     ("generate.py _nucleus", "reached[:, :-1] >=", "reached[:, 1:] >=", "generate"),
     ("generate.py _nucleus", "(1 - 1e-9) * ", "", "generate"),
     ("decoder.py LayerCache.append", "before:S] = k.data, v.data", "before:S] = k.data, k.data", "llama"),
