@@ -12,7 +12,7 @@ import pytest
 from lora_np import GPT, GPTConfig, Llama, LlamaConfig, generate, train
 from lora_np import __main__ as command
 from lora_np.checkpoint import load_adapter, load_model, load_tokenizer, safetensors, save_model
-from lora_np.tokenizer import BPETokenizer, CharTokenizer
+from lora_np.tokenizer import CHARACTER, BPETokenizer, CharTokenizer
 from lora_np.tuning import tune
 from tests.helpers import real
 
@@ -203,7 +203,8 @@ def test_a_gap_among_the_ids_is_never_generated(desk, capsys):
     """No token may have some ids in the middle, as in the files of some makers; all their logits are the highest."""
     tokenizer = load_tokenizer(TOKENIZER)
     config = LlamaConfig(len(tokenizer) + 5, 32, d_model=8, n_heads=2, n_kv_heads=1, n_layers=1, d_ff=8, tied=False)
-    model, gaps = Llama(config), [300, 301, len(tokenizer) + 2]
+    model, byte = Llama(config), tokenizer.vocab[CHARACTER[1]]
+    gaps = [byte, 300, 301, len(tokenizer) + 2]
     h, W = model.hidden(np.array([[5]])).data[0, -1], model.lm_head.weight.data.copy()
     W[gaps] = 100 * h
     model.lm_head.weight.data = W
@@ -211,9 +212,11 @@ def test_a_gap_among_the_ids_is_never_generated(desk, capsys):
     merges = [f"{a} {b}" for a, b in tokenizer.ranks if not {a, b, a + b} & {*absent}]
     vocab = {token: i for token, i in tokenizer.vocab.items() if token not in absent}
     save_model(model, "gaps", BPETokenizer(vocab, merges, "smollm", tokenizer.special, eos_ids=[2]))
-    assert load_model("gaps").lacking.tolist() == [*gaps[:2], *range(len(tokenizer), len(tokenizer) + 5)]
+    assert load_model("gaps").lacking.tolist() == [*gaps[:3], *range(len(tokenizer), len(tokenizer) + 5)]
     status, _, err = run(capsys, "generate", "--model", "gaps", tokenizer.decode([5]), "--n", 20)
     assert status == 0 and not err
+    status, _, err = run(capsys, "generate", "--model", "gaps", "\1")
+    assert status == 2 and "the prompt '\\x01' has no tokens" in err
 
 
 def test_few_rows_and_long_rows_are_told(base, desk, capsys):
