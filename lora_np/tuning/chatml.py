@@ -28,15 +28,20 @@ def chat_ids(messages, tokenizer, reply=False):
 
     messages: a list of {"role": "system", "user" or "assistant", "content": text}. Contents are text: an <|im_end|> in
     them is no end. Without a system message the default of the tokenizer's chat_template comes first. reply: open a
-    turn of the assistant at the end, for the model to go on with. Raises ValueError for another template or form.
+    turn of the assistant at the end, for the model to go on with. Raises ValueError for another template or form, and
+    for conversations to learn from where the template writes more into an answer than its text.
     """
     _check_messages(messages, reply)
-    default = default_system(tokenizer)
+    default, template = default_system(tokenizer), tokenizer.chat_template
+    if "</think>" in template and not reply:
+        raise ValueError("the chat template is Qwen3's, which puts thoughts before an answer; to learn from such "
+                         "messages is not built, and prompts and completions are taken")
+    begin = tokenizer.prefix or (tokenizer.bos_id,) * ("bos_token" in template and tokenizer.bos_id is not None)
     if default is not None and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": default}, *messages]
     start, end = tokenizer.special[START], tokenizer.special[END]
     encode = lambda text: tokenizer.encode(text, special=False).tolist()
-    parts = [([*tokenizer.prefix], False)]
+    parts = [([*begin], False)]
     for message in messages:
         if message["role"] == "assistant":
             parts.append(([start, *encode("assistant\n")], False))

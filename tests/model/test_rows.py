@@ -168,6 +168,21 @@ def test_a_turn_is_opened_for_a_reply():
     assert small().decode(ids) == "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
 
 
+def test_a_template_may_write_the_bos_that_the_tokenizer_does_not_add():
+    messages = [{"role": "user", "content": "q"}]
+    for prefix, template, bos in ((), "{{ bos_token }}", "<s>"), ([BOS], "{{ bos_token }}", "<s>"), ((), "", ""):
+        tokenizer = small(prefix=prefix, bos_id=BOS, chat_template=f"{template}<|im_start|><|im_end|>")
+        assert tokenizer.decode(chat_ids(messages, tokenizer, reply=True)[0]).startswith(f"{bos}<|im_start|>user")
+
+
+def test_a_template_that_writes_thoughts_is_one_to_reply_with_and_not_to_learn_from():
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    tokenizer = small(chat_template="<|im_start|>{{ m }}<think>{{ thoughts }}</think>{{ m }}<|im_end|>")
+    assert tokenizer.decode(chat_ids(messages[:1], tokenizer, reply=True)[0]).endswith("<|im_start|>assistant\n")
+    with pytest.raises(ValueError, match="the chat template is Qwen3's, which puts thoughts before an answer"):
+        to_row({"messages": messages}, tokenizer)
+
+
 @pytest.mark.parametrize(("template", "default"), [
     (TEMPLATE, "Be kind."), (TEMPLATE.replace("\n", "\\n"), "Be kind."),
     (TEMPLATE.replace("Be kind.", "It\\'s me.\\nHi."), "It's me.\nHi."),
