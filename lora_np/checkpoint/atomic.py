@@ -26,8 +26,10 @@ class NotInstalled(FileNotFoundError):
 @contextmanager
 def atomic_write(folder):
     """Yields create(name): a new open binary file. At the end all of them take the places of those names in the
-    folder, once they are whole and on the disk; if anything fails before that, the old files stay as they were."""
+    folder, once they are whole and on the disk; if anything fails before that, the old files stay as they were, and a
+    folder that was not there is not there."""
     folder, files = Path(folder), {}
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -51,6 +53,9 @@ def atomic_write(folder):
             with suppress(OSError):  # on a full disk closing fails too, as there is still something to write
                 file.close()
             Path(file.name).unlink(missing_ok=True)
+        for path in made:
+            with suppress(OSError):  # files are in it, as they should be
+                path.rmdir()
 
 
 def find_model(name, path, first="config.json"):

@@ -145,15 +145,16 @@ def test_safetensors_keeps_every_shape_and_layout(tmp_path):
 
 
 @pytest.mark.parametrize("failing", ["write", "fsync"])
-def test_a_full_disk_leaves_the_old_files_whole(base, monkeypatch, failing):
+def test_a_full_disk_leaves_the_old_files_whole_and_nothing_new(base, monkeypatch, failing):
     before = {path.name: path.read_bytes() for path in base.iterdir()}
 
     def full(*args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(*((safetensors, "write", full) if failing == "write" else (os, "fsync", full)))
-    with pytest.raises(OSError, match="No space left"):
-        save_model(small_gpt(seed=1), base)
+    for folder in (base, base / "new", base / "new" / "deep"):
+        with pytest.raises(OSError, match="No space left"):
+            save_model(small_gpt(seed=1), folder)
     assert {path.name: path.read_bytes() for path in base.iterdir()} == before
 
 
