@@ -25,12 +25,16 @@ HELP = {"r": "rank of the update", "alpha": "the update is scaled by alpha / r",
 
 
 def main(arguments=None):
-    """Returns the exit status: 0; 1 where training diverged; 2, after one line, for what cannot be done."""
+    """Returns the exit status: 0; 1 where training diverged; 2, after one line, for what cannot be done; 130 after
+    Ctrl-C, but for a training, which ends with it."""
     options = _parser().parse_args(arguments)
     keep_freed_memory()
     try:
         options.command(options)
         return 0
+    except KeyboardInterrupt:
+        print(f"\nlora_np {options.name}: stopped", file=sys.stderr)
+        return 130
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         if isinstance(error, BrokenPipeError):
             raise  # nobody reads on: terminal.run knows
