@@ -72,7 +72,9 @@ def generate_command(options):
         raise ValueError(f"the prompt {prompt!r} has no tokens: this tokenizer lacks all bytes of it")
     if len(ids) > model.config.context:
         raise ValueError(f"the prompt has {len(ids)} tokens, and the model reads {model.config.context} at a time")
-    ends = {*tokenizer.eos_ids, *[tokenizer.special[END]] * options.chat}  # a base model's end need not be its chat's
+    ends = {*tokenizer.eos_ids}
+    if options.chat:
+        ends.add(tokenizer.special[END])  # a base model's own end is another
     new = stream(model, ids, options.n, options.temperature, options.seed, [*ends], options.top_p)
     for text in tokenizer.decode_stream((i for i in new if i not in ends), skip_special=True):
         print(text, end="", flush=True)

@@ -147,6 +147,24 @@ def test_an_adapter_is_of_its_base_and_pads_nothing(base, desk, capsys):
     assert text.rstrip("\n") == ours
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "opt", "llama3", "qwen2", "char"])
+def test_every_kind_of_tokenizer_is_trained_with_and_generates(desk, capsys, kind):
+    tokenizer = CharTokenizer() if kind == "char" else load_tokenizer(TOKENIZER.parent / kind)
+    V = len(tokenizer) + 9
+    save_model(Llama(LlamaConfig(V, 64, d_model=16, n_heads=4, n_kv_heads=2, n_layers=1, d_ff=24)), "model", tokenizer)
+    tuned(capsys, "model", "a", "--r", 2)
+    words = ["generate", "--model", "model", "--adapter", "a", "2 plus 3 is", "--n", 5]
+    status, text, err = run(capsys, *words)
+    assert status == 0 and not err
+    model, ids = load_model("model"), tokenizer.encode("2 plus 3 is", add_special_tokens=kind in ("opt", "llama3"))
+    assert (len(ids) and ids[0] == tokenizer.bos_id) == (kind in ("opt", "llama3"))
+    load_adapter(model, "a")
+    new = generate(model, ids, 5, temperature=0, stop=[*tokenizer.eos_ids])[len(ids):]
+    assert text == tokenizer.decode([i for i in new if i not in tokenizer.eos_ids], skip_special=True) + "\n"
+    assert run(capsys, "merge", "--model", "model", "--adapter", "a", "--out", "merged")[0] == 0
+    assert run(capsys, "generate", "--model", "merged", *words[5:]) == (0, text, "")
+
+
 def test_merged_is_the_same_model_without_an_adapter(base, desk, capsys):
     tuned(capsys, base, "a", "--targets", "all-linear", "--r", 2)
     assert run(capsys, "merge", "--model", base, "--adapter", "a", "--out", "merged")[0] == 0
