@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,8 @@ from lora_np.tokenizer import CHARACTER, BPETokenizer, CharTokenizer
 from lora_np.tuning import tune
 from tests.helpers import real
 
-TOKENIZER = Path(__file__).parents[1] / "reference" / "tokenizers" / "smollm"
+ROOT = Path(__file__).parents[2]
+TOKENIZER = ROOT / "tests" / "reference" / "tokenizers" / "smollm"
 PAIRS = [{"prompt": f"{a} plus {b} is", "completion": f" {a + b}."} for a in range(6) for b in range(4)]
 CHATS = [{"messages": [{"role": "user", "content": f"Say {n}"}, {"role": "assistant", "content": f"{n}"}]}
          for n in range(12)]
@@ -224,6 +227,26 @@ def test_ctrl_c_ends_generating_in_one_line(base, capsys, monkeypatch):
     monkeypatch.setattr(command, "stream", stream)
     status, out, err = run(capsys, "generate", "--model", base, "x")
     assert status == 130 and out == load_tokenizer(base).decode([300]) and err == "\nlora_np generate: stopped\n"
+
+
+def process(*words, **settings):
+    return subprocess.Popen([sys.executable, "-m", "lora_np", *map(str, words)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT), **settings})
+
+
+def test_a_console_without_a_character_shows_a_question_mark(base, desk):
+    words = ["generate", "--model", base, "x \u2192 \u65e5", "--n", 12, "--temperature", 2]
+    plain, ascii_only = process(*words, PYTHONIOENCODING="utf-8"), process(*words, PYTHONIOENCODING="ascii")
+    text, shown = plain.communicate()[0].decode(), ascii_only.communicate()[0].decode("ascii")
+    assert plain.returncode == ascii_only.returncode == 0 and not text.isascii()
+    assert shown == "".join(c if c.isascii() else "?" for c in text)
+
+
+def test_nobody_may_read_on(base, desk):
+    reader = process("generate", "--model", base, "x", "--n", 3000)
+    assert reader.stdout.read(1)
+    reader.stdout.close()
+    assert not reader.stderr.read() and reader.wait() == 1
 
 
 def test_a_gap_among_the_ids_is_never_generated(desk, capsys):
