@@ -56,7 +56,9 @@ def tune_command(options):
 
 def generate_command(options):
     """Print what the model says, token by token as it comes."""
-    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    prompt = options.prompt
+    if prompt == "-":  # echo and PowerShell end what they pipe with a newline that nobody typed
+        prompt = sys.stdin.read().removeprefix("\ufeff").removesuffix("\n")
     if not prompt:
         raise ValueError("the prompt is empty; give some text to go on from")
     model, tokenizer = _model(options), load_tokenizer(options.model)
@@ -129,7 +131,8 @@ def _parser():
             p.add_argument(option, type=kind, help=f"{HELP[f.name]} (default {f.default:g})" if kind is not str else
                            f"{HELP[f.name]} (default {f.default})", metavar=kind.__name__.upper())
     p = command("generate", generate_command, "go on from a prompt")
-    p.add_argument("prompt", help="the text to go on from; - reads it from standard input")
+    p.add_argument("prompt", help="the text to go on from; - reads it from standard input, but for "
+                   "the newline at its end")
     p.add_argument("--adapter", metavar="FOLDER", help="an adapter, as tune or PEFT writes it")
     p.add_argument("--chat", action="store_true", help="the prompt is a user's turn in a chat (ChatML)")
     p.add_argument("--system", metavar="TEXT", help="the chat's system message, in the place of the model's own; "

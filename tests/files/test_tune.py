@@ -1,5 +1,6 @@
 """python -m lora_np: tune, generate and merge, on a small Llama with a tokenizer of its own."""
 
+import io
 import json
 import os
 import shutil
@@ -227,6 +228,17 @@ def test_ctrl_c_ends_generating_in_one_line(base, capsys, monkeypatch):
     monkeypatch.setattr(command, "stream", stream)
     status, out, err = run(capsys, "generate", "--model", base, "x")
     assert status == 130 and out == load_tokenizer(base).decode([300]) and err == "\nlora_np generate: stopped\n"
+
+
+def test_a_prompt_that_is_piped_is_the_same_prompt(base, desk, capsys, monkeypatch):
+    def said(text):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        return run(capsys, "generate", "--model", base, "-", "--n", 8)[1:]
+
+    plain, longer = (run(capsys, "generate", "--model", base, text, "--n", 8)[1:] for text in ("a\nb:", "a\nb:\n"))
+    assert plain != longer
+    assert said("a\nb:") == said("a\nb:\n") == said("\ufeffa\nb:\n") == plain and said("a\nb:\n\n") == longer
+    assert "the prompt is empty" in said("\n")[1]
 
 
 def process(*words, **settings):
