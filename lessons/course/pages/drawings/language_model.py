@@ -66,8 +66,8 @@ def answers(before, after, asked):
 @figures.style()
 def comparison(rows, asked):
     """Right answers to hard questions, a dot a seed. rows: {what is compared: [(seen, unseen) of each seed]}."""
-    fig, axes = figures.new("On tables never seen rank 1 falls behind; a tenth of the rate learns next to nothing", columns=2,
-                            width=12, height=4.8, sharey=True)
+    fig, axes = figures.new("Seeds differ more than ranks do; all seven layers also learn at a lower rate", columns=2,
+                            width=12, height=5.6, sharey=True)
     means = {name: [mean(found) for found in zip(*runs, strict=True)] for name, runs in rows.items()}
     for k, (ax, kind) in enumerate(zip(axes, ("Tables seen in training", "Tables never seen"), strict=True)):
         for i, (name, runs) in enumerate(rows.items()):
