@@ -15,7 +15,7 @@ from operator import attrgetter
 import numpy as np
 
 _serial = count(1)
-no_grad_depth = ContextVar("no_grad_depth", default=0)  # operations are recorded where it is 0
+unrecorded = ContextVar("unrecorded", default=())  # each `with no_grad():` around, as a list that empties at its end
 # OpenBLAS's float32 product of a matrix of exactly 5 columns and a vector loads stale memory beside its numbers (on
 # AVX-512). No result rests on it, but it can raise the processor's flag "invalid", and where warnings are errors a
 # right result would be lost.
@@ -104,22 +104,24 @@ def unbroadcast(g, shape, name="unbroadcast"):
     if shape and not stretched:  # a product with ones sums the rows several times faster than .sum
         rows = np.ones(math.prod(g.shape[:extra]), g.dtype if g.dtype.kind == "f" else float)
         return (rows @ g.reshape(len(rows), math.prod(shape))).reshape(shape)
-    return g.sum(axis=(*range(extra), *stretched)).reshape(shape)
+    return g.sum(axis=(*range(extra), *stretched), dtype=np.result_type(g, np.float32)).reshape(shape)
 
 
 @contextmanager
 def no_grad():
     """Inside `with no_grad():` nothing is recorded: results need no gradient and keep no operands."""
-    no_grad_depth.set(no_grad_depth.get() + 1)
+    this = [True]
+    unrecorded.set((*unrecorded.get(), this))
     try:
         yield
-    finally:  # counted, not put back: of two generators that wait inside, either may be closed first
-        no_grad_depth.set(max(0, no_grad_depth.get() - 1))
+    finally:  # emptied, not put back: a generator that waits inside may end in any order, and in another thread
+        this.clear()
+        unrecorded.set(tuple(filter(None, unrecorded.get())))
 
 
 def grad_enabled():
     """Whether operations are recorded here."""
-    return not no_grad_depth.get()
+    return not any(unrecorded.get())
 
 
 def memoize_last(function):

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from .graph import Node, backpropagate, no_grad_depth
+from .graph import Node, backpropagate, unrecorded
 from .support.checks import as_numbers, as_upstream, compare
 
 tape = ContextVar("tape", default=None)  # a list, while trace/ records what each node computed
@@ -33,7 +33,7 @@ def node(name, value, *edges) -> "Tensor":
     never computed. A vjp may return a gradient of the broadcast shape; backward sums it down.
     """
     out = Tensor.from_array(value)
-    if not no_grad_depth.get():
+    if not any(unrecorded.get()):
         kept = [(t._node or t, vjp) for t, vjp in edges if t._requires_grad]
         if kept:
             out._node, out._requires_grad = Node(name, kept, out._data), True

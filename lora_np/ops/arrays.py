@@ -42,6 +42,11 @@ def product(x, y):
     return ignore_stale_flag(np.matmul)(x, y) if x.shape[-1] == 5 else x @ y
 
 
+def widened(x):
+    """The array x, float16 as float32: its sums soon pass 65,504, where float16 ends, or stand still before that."""
+    return x.astype(np.float32) if x.dtype.char == "e" else x
+
+
 def _product_advice(x, y):
     n, m = x.shape[-1], y.shape[0 if y.ndim == 1 else -2]
     if n == m:
@@ -67,7 +72,8 @@ def sum(a, axis=None, keepdims=False):
     a = as_tensor(a)
     axes = as_axes("sum", a, axis, keepdims)
     shape = a.shape
-    return node("sum", a.data.sum(axis=axes, keepdims=keepdims),
+    value = widened(a.data).sum(axis=axes, keepdims=keepdims)
+    return node("sum", value.astype(a.dtype) if a.dtype.char == "e" else value,
                 (a, lambda g: np.broadcast_to(with_axes(g, axes, shape), shape)))
 
 
@@ -87,7 +93,7 @@ def mean(a, axis=None, keepdims=False):
     if n == 0:
         raise ValueError(f"mean: shape {shape} has no elements along axis {axis}; the mean of nothing is undefined")
     return node("mean", a.data.mean(axis=axes, keepdims=keepdims),
-                (a, lambda g: np.broadcast_to(with_axes(g, axes, shape) / n, shape)))
+                (a, lambda g: np.broadcast_to(widened(with_axes(g, axes, shape)) / n, shape)))
 
 
 def as_axes(name, a, axis, keepdims=False):
@@ -175,7 +181,7 @@ def getitem(a, index):
     repeats = any(isinstance(p, np.ndarray) and p.dtype != bool for p in parts)
 
     def to_a(g):
-        d = np.zeros(shape, g.dtype)
+        d = np.zeros(shape, np.result_type(g, np.float32))
         if repeats:
             np.add.at(d, parts, g)  # d[parts] += g would add only one of several g for the same element
         else:

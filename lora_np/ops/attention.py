@@ -6,7 +6,7 @@ from ..fast.attention import BLOCK, blocked_attention
 from ..graph import memoize_last
 from ..support.checks import check_int
 from ..tensor import node, operation
-from .arrays import product
+from .arrays import product, widened
 from .layers import floating
 from .softmax import masked_exp
 
@@ -38,7 +38,7 @@ def causal_attention(q, k, v, heads=1, kv_heads=None):
     dtype = np.result_type(q.data, k.data, v.data)
 
     def split(x):  # (..., T, heads c) -> (..., kv_heads, group, T, c), where the group of keys and values is 1
-        x = x.astype(np.float32) if x.itemsize == 2 else x
+        x = widened(x)
         return x.reshape(*x.shape[:-1], kv_heads, x.shape[-1] // (kv_heads * c), c).swapaxes(-4, -3).swapaxes(-3, -2)
 
     def join(x):  # (..., kv_heads, group, T, c) -> (..., T, heads c)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..support.checks import as_array, check_generator, check_number
 from ..tensor import as_tensor, node, operation
-from .arrays import product
+from .arrays import product, widened
 
 
 def floating(x):
@@ -113,15 +113,16 @@ def layer_norm(x, weight, bias, eps=1e-5):
     check_number("layer_norm", eps=eps)
     shape, W = x.shape, weight.data
     # Rows as one matrix: a mean is then a product with a vector of 1/d, several times faster than .mean(-1).
-    average = np.full(d, 1 / d, x.dtype)
-    X = x.data.reshape(-1, d)
+    X = widened(x.data.reshape(-1, d))
+    average = np.full(d, 1 / d, X.dtype)
     xhat = X - X[:, :1]  # first less one of its own, so that in a row far from 0 the rounding of the mean does not show
     xhat -= product(xhat, average)[:, None]
     std = np.sqrt(np.vecdot(xhat, xhat) / d + eps)[:, None]
     xhat /= std
+    xhat = xhat.astype(x.dtype, copy=False)
 
     def to_x(g):
-        g = g.reshape(-1, d) * W
+        g = widened(g.reshape(-1, d)) * W
         along = np.vecdot(g, xhat)[:, None] / d
         g -= (g @ average)[:, None]
         g -= xhat * along
@@ -134,7 +135,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
     value += bias.data
     return node("layer_norm", value.reshape(shape),
                 (x, to_x),
-                (weight, lambda g: np.einsum("nd,nd->d", g.reshape(-1, d), xhat)),
+                (weight, lambda g: np.einsum("nd,nd->d", widened(g.reshape(-1, d)), xhat)),
                 (bias, lambda g: g))
 
 

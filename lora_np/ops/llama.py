@@ -6,6 +6,7 @@ import numpy as np
 from ..graph import memoize_last
 from ..support.checks import as_array, check_int, check_number
 from ..tensor import as_tensor, node, operation
+from .arrays import widened
 from .layers import floating
 
 
@@ -32,7 +33,7 @@ def rms_norm(x, weight, eps=1e-5):
     rrms = (np.vecdot(X, X, dtype=work) / d + float(eps))[:, None] ** -0.5  # (rows, 1)
 
     def to_x(g):
-        g = g.reshape(-1, d) * W
+        g = widened(g.reshape(-1, d)) * W
         along = np.vecdot(g, X)[:, None] * (rrms ** 2 / d)
         g -= X * along
         g *= rrms

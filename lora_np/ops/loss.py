@@ -4,7 +4,7 @@ import numpy as np
 
 from ..support.checks import as_array
 from ..tensor import node, operation
-from .arrays import product
+from .arrays import product, widened
 from .layers import floating, indices
 from .softmax import stabilised
 
@@ -33,8 +33,9 @@ def cross_entropy(logits, targets, ignore_index=-100):
     losses, E, row_sums = likelihoods(scores, rows, targets)
 
     def to_logits(g):
-        d = E * (g / n / row_sums)[:, None]
-        d[rows, targets] -= g / n
+        share = widened(g) / n
+        d = E * (share / row_sums)[:, None]
+        d[rows, targets] -= share
         return back_in_place(d, counted, shape)
 
     return node("cross_entropy", (losses.sum() / n).astype(dtype), (logits, to_logits))

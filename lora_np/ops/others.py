@@ -5,7 +5,7 @@ import numpy as np
 
 from ..support.checks import as_array
 from ..tensor import as_tensor, node, operation
-from .arrays import as_axes, with_axes
+from .arrays import as_axes, widened, with_axes
 from .elementwise import broadcast, operands
 from .layers import floating
 from .softmax import stabilised
@@ -71,7 +71,8 @@ def max(a, axis=None, keepdims=False):
 
     def to_a(g):
         ties = x == with_axes(value, axes, x.shape)
-        return ties * (with_axes(g, axes, x.shape) / ties.sum(axis=axes, keepdims=True, dtype=g.dtype))
+        n = ties.sum(axis=axes, keepdims=True, dtype=np.result_type(g, np.float32))
+        return ties * (with_axes(g, axes, x.shape) / n)
 
     return node("max", value, (a, to_a))
 
@@ -87,5 +88,6 @@ def log_softmax(a, axis=-1):
     """
     a = floating(a)
     x = stabilised("log_softmax", a.data, axis)
-    y = (x - np.log(np.exp(x).sum(axis=axis, keepdims=True))).astype(a.dtype, copy=False)
-    return node("log_softmax", y, (a, lambda g: g - np.exp(y) * g.sum(axis=axis, keepdims=True)))
+    y = x - np.log(np.exp(x).sum(axis=axis, keepdims=True))
+    y = np.minimum(y, 0, dtype=y.dtype).astype(a.dtype, copy=False)  # no probability is above 1, but rounding may be
+    return node("log_softmax", y, (a, lambda g: g - np.exp(y) * widened(g).sum(axis=axis, keepdims=True)))

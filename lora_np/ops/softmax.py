@@ -5,6 +5,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..tensor import node, operation
+from .arrays import widened
 from .layers import floating
 
 
@@ -20,7 +21,7 @@ def softmax(a, axis=-1):
     a = floating(a)
     E = np.exp(stabilised("softmax", a.data, axis))
     y = (E / E.sum(axis=axis, keepdims=True)).astype(a.dtype, copy=False)
-    return node("softmax", y, (a, lambda g: y * (g - (g * y).sum(axis=axis, keepdims=True))))
+    return node("softmax", y, (a, lambda g: y * (g - (widened(g) * y).sum(axis=axis, keepdims=True))))
 
 
 def exp_is_safe(x):
@@ -31,13 +32,13 @@ def exp_is_safe(x):
 def stabilised(name, x, axis, refused=np.isinf, out=None):
     """x, less its largest element along the axis where exp could overflow without; softmax does not change.
 
-    float16 becomes float32: a sum of its exponentials soon passes the largest float16, 65,504.
+    float16 becomes float32, in which a sum of its exponentials has room.
     """
     if not isinstance(axis, (int, np.integer)):
         raise TypeError(f"{name}: axis must be one integer, got {axis!r}")
     if not -x.ndim <= axis < x.ndim or not x.shape[axis]:
         raise ValueError(f"{name}: shape {x.shape} has no elements along axis {axis}")
-    x = x.astype(np.float32) if x.itemsize == 2 else x
+    x = widened(x)
     if exp_is_safe(x):
         return x
     top = x.max(axis=axis, keepdims=True)

@@ -48,6 +48,9 @@ def check_generator(name, rng):
 
 def as_array(name, data, copy=True):
     """The data as an array, a fresh one unless copy is None. Raises ValueError for lists of different lengths."""
+    if _holds(data, _masked):
+        raise TypeError(f"{name}: a masked array hides some of its numbers, which would be lost here; write "
+                        "data.filled(0) for the number that is to stand there")
     try:
         return np.array(data, copy=copy)
     except ValueError as error:  # NumPy's text says where the nested lists part
@@ -70,9 +73,6 @@ def as_numbers(name, data, dtype=None):
     if _holds(data, lambda part: getattr(part, "requires_grad", False)) and isinstance(data, (list, tuple)):
         raise TypeError(f"{name}: a list of Tensors that require a gradient; copying their numbers would cut them from "
                         "the graph. Join them with ops.concatenate, or write t.data for the numbers alone")
-    if _holds(data, np.ma.is_masked):
-        raise TypeError(f"{name}: a masked array hides some of its numbers, and a Tensor could not; write "
-                        "data.filled(0) for the number that is to stand there")
     fresh = as_array(name, data)
     if fresh.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected numbers, got {type(data).__name__} "
@@ -82,6 +82,10 @@ def as_numbers(name, data, dtype=None):
     if not np.can_cast(fresh.dtype, dtype, "same_kind"):
         raise TypeError(f"{name}: numbers of {fresh.dtype} do not fit into {dtype} without loss")
     return fresh.astype(dtype, copy=False)
+
+
+def _masked(data):
+    return isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data)
 
 
 def _holds(data, property):

@@ -229,6 +229,46 @@ def test_float16_rows_that_sum_beyond_its_range(T):
         assert g.dtype == np.float16 and np.isfinite(g).all()
 
 
+SUMS = {  # of float16: what they give, and their gradients, beside those of the same numbers in float32
+    "layer_norm": (lambda x: ops.layer_norm(x, *(np.full(1000, n, x.dtype) for n in (1, 0.5))), (2, 1000), 200, 100),
+    "layer_norm, weight": (lambda w: ops.layer_norm(ROWS.astype(w.dtype), w, w), (7,), 1, 1),
+    "rms_norm": (lambda x: ops.rms_norm(x, np.ones(1000, x.dtype)), (2, 1000), 200, 100),
+    "softmax": (ops.softmax, (1, 70_000), 1, 1),
+    "log_softmax": (ops.log_softmax, (1, 70_000), 1, 10),
+    "cross_entropy of many rows": (lambda x: ops.cross_entropy(x, np.zeros(70_000, int)), (70_000, 3), 1, 1),
+    "linear_cross_entropy of many rows": (lambda w: ops.linear_cross_entropy(
+        np.ones((70_000, 2), w.dtype), w, np.zeros(70_000, int)), (3, 2), 1, 1),
+    "mean": (ops.mean, (70_000, 1), 1, 1),
+    "sum": (lambda x: ops.sum(x, axis=0), (5000, 2), 0, 1),
+    "a bias": (lambda b: ops.add(np.zeros((20_000, 2), b.dtype), b), (1, 2), 1, 1),
+    "rows taken again and again": (lambda x: x[np.zeros(20_000, int)], (2, 2), 1, 1),
+    "max of equals": (ops.max, (70_000, 1), 0, 1),
+}
+ROWS = np.arange(140_000.0).reshape(20_000, 7) ** 2 % 11
+
+
+@pytest.mark.parametrize(("f", "shape", "size", "upstream"), SUMS.values(), ids=SUMS.keys())
+def test_float16_adds_up_as_float32_does(f, shape, size, upstream):
+    rng = np.random.default_rng(0)
+    x = (1 + size * rng.normal(size=shape) * (size > 0)).astype(np.float16)
+    half, single = Tensor(x, requires_grad=True), Tensor(x.astype(np.float32), requires_grad=True)
+    y, expected = f(half), f(single)
+    g = (upstream * np.sign(rng.normal(size=y.shape) + 0.3)).astype(np.float16)  # more of one sign than of the other
+    y.backward(g)
+    expected.backward(g.astype(np.float32))
+    assert y.dtype == half.grad.dtype == np.float16
+    np.testing.assert_allclose(y.data, expected.data, rtol=3e-3, atol=3e-3)
+    np.testing.assert_allclose(half.grad, single.grad, rtol=2e-2, atol=2e-3 * np.abs(single.grad).max())
+
+
+def test_no_probability_is_above_one():
+    rng = np.random.default_rng(0)
+    for dtype in (np.float32, np.float64):
+        a = rng.normal(size=(5000, 3)) * 5 + [20, 0, 0]
+        for x in (a.astype(dtype), a[:, :1].astype(dtype)):
+            assert ops.log_softmax(x).data.max() <= 0
+
+
 def test_a_vocabulary_of_one_costs_nothing():
     a = Tensor([[0.3], [-7.1], [12.7]], requires_grad=True)
     loss = ops.cross_entropy(a, [0, 0, 0])

@@ -6,6 +6,7 @@ import pickle
 import sys
 import threading
 import weakref
+from contextvars import copy_context
 
 import numpy as np
 import pytest
@@ -720,6 +721,28 @@ def test_generators_inside_no_grad_may_be_closed_in_any_order():
         assert (Tensor(1.0, requires_grad=True) * 2).requires_grad
 
 
+def test_a_generator_inside_no_grad_may_be_closed_anywhere():
+    def waiting():
+        with no_grad():
+            yield
+
+    def recorded():
+        return (Tensor(1.0, requires_grad=True) * 2).requires_grad
+
+    generator = waiting()
+    next(generator)
+    other = threading.Thread(target=generator.close)
+    other.start()
+    other.join()
+    assert recorded()
+    generator = waiting()
+    copy_context().run(next, generator)
+    with no_grad():
+        generator.close()
+        assert not recorded()
+    assert recorded()
+
+
 def test_two_threads_through_one_kept_graph_get_their_own_gradients():
     rng = np.random.default_rng(0)
     q, k, v = (Tensor(rng.normal(size=(3, 40, 8)), requires_grad=True) for _ in range(3))
@@ -755,6 +778,16 @@ def test_a_masked_array_is_refused_where_it_hides_something():
         with pytest.raises(TypeError, match=r"Tensor: .*masked.*filled"):
             Tensor(data)
     assert Tensor(np.ma.array([1.0, 2.0])).data.tolist() == [1, 2]
+
+
+def test_an_operation_takes_no_masked_array_either():
+    hidden, x = np.ma.array([1, 2, 0], mask=[False, True, False]), Tensor(np.eye(3))
+    for call in (lambda: ops.cross_entropy(x, hidden), lambda: ops.embedding(x, hidden), lambda: x[hidden],
+                 lambda: x[[hidden]], lambda: ops.where(hidden, x, 0.0), lambda: x > hidden,
+                 lambda: ops.linear_cross_entropy(x, x, hidden)):
+        with pytest.raises(TypeError, match=r"masked array hides .*filled"):
+            call()
+    assert ops.embedding(x, np.ma.array([1, 2])).data.tolist() == [[0, 1, 0], [0, 0, 1]]
 
 
 def test_gradients_have_the_byte_order_of_their_leaf():
