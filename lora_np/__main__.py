@@ -107,7 +107,8 @@ def _model(options):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="python -m lora_np", description=__doc__.split(": ")[1].capitalize())
+    purpose = (__doc__ or "").partition(": ")[2].capitalize()  # python -OO leaves docstrings out
+    parser = argparse.ArgumentParser(prog="python -m lora_np", description=purpose)
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
 
     def command(name, function, text):

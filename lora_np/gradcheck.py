@@ -217,7 +217,7 @@ def _check_function(who, f):
 
 
 def _check_float64(who, name, value):
-    if value.dtype != np.float64:
+    if value.dtype.newbyteorder("=") != np.float64:
         raise TypeError(f"{who}: {name} is {value.dtype}; differences need float64, as rounding would drown them. Give "
                         "float64 arrays: np.array(a, dtype=float), or GPTConfig(dtype=np.float64)")
 

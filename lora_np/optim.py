@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from .support.checks import check_int, check_number, expect
+from .support.checks import as_numbers, check_int, check_number, expect
 from .tensor import Tensor
 
 CHUNK = 1 << 16  # numbers updated at a time: few enough to stay in the processor's cache throughout
@@ -58,19 +58,20 @@ class Optimizer:
         raise NotImplementedError
 
     def state_dict(self):
-        """{name: array} of all that the next step depends on, beside the parameters and their learning rate."""
-        arrays = {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
+        """{name: array} of all that the next step depends on, beside the parameters and their learning rate: a copy."""
+        arrays = {name: array.copy() for name, array in vars(self).items() if isinstance(array, np.ndarray)}
         return {"steps": np.array(self.steps, float), **arrays}
 
     def load_state_dict(self, state):
         """Go on where the optimizer that gave this state_dict was. Raises ValueError where it does not fit."""
+        expect("load_state_dict", state, dict, "; another optimizer's state_dict() is one")
         own = self.state_dict()
         if {name: np.shape(a) for name, a in state.items()} != {name: a.shape for name, a in own.items()}:
             raise ValueError(f"load_state_dict: got { {name: np.shape(a) for name, a in state.items()} }, expected "
                              f"{ {name: a.shape for name, a in own.items()} }; is it of the same parameters?")
-        for name, array in own.items():
-            array[:] = state[name]
-        self.steps = np.asarray(state["steps"], int).tolist()
+        new = {name: np.array(as_numbers(f"load_state_dict: {name}", state[name]), a.dtype) for name, a in own.items()}
+        self.steps = new.pop("steps").astype(int).tolist()
+        vars(self).update(new)
 
     def zeros(self):
         """A number for each number of the vector."""
@@ -86,6 +87,7 @@ class SGD(Optimizer):
 
     def update(self, g, part, t):
         if self.momentum:
+            self.v = self.zeros() if self.v is None else self.v  # for a momentum that was set later
             g = self.v[part] = self.momentum * self.v[part] + g
         return self.lr * g
 
@@ -121,16 +123,18 @@ class AdamW(Optimizer):
 
 def warmup_cosine(lr, steps, warmup=0, final=0.0):
     """A schedule: step -> learning rate. Rises linearly to lr over the first warmup steps, then falls along half a
-    cosine, to `final` at the last step. Steps count from 0."""
+    cosine, to `final` at the last step. Steps count from 0. A single step is taken at lr."""
     check_number("warmup_cosine", lr=lr, final=final)
     check_int("warmup_cosine", least=0, steps=steps)
     if not isinstance(warmup, (int, np.integer)) or not 0 <= warmup < steps:
         raise ValueError(f"warmup_cosine: warmup must be in 0 .. steps - 1, got warmup={warmup}, steps={steps}")
 
+    fall = steps - 1 - warmup
+
     def schedule(step):
         if step < warmup:
             return lr * (step + 1) / warmup
-        done = min(1, (step - warmup) / max(1, steps - 1 - warmup))
+        done = min(1, (step - warmup) / fall) if fall else steps > 1
         return final + (lr - final) * 0.5 * (1 + math.cos(math.pi * done))
 
     return schedule

@@ -98,7 +98,7 @@ def evaluate(model, batches, loss=next_token_loss) -> float:
                          "[data.windows(ids, 64, context)]")
     with evaluating(model), no_grad():
         losses = [loss(model, x, y).item() for x, y in batches]
-    return float(np.average(losses, weights=[count_targets(y) for _, y in batches]))
+    return float(np.average(losses, weights=[count_targets(x, y) for x, y in batches]))
 
 
 def _validate(model, validation, loss, step, history, progress):

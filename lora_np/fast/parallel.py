@@ -44,11 +44,11 @@ def _shared_out(loss, pool, generators):
 
     def shared(model, x, y):
         cuts = [(x[rows], y[rows]) for rows in np.array_split(np.arange(len(x)), min(len(generators), len(x)))]
-        cuts = [(a, b) for a, b in cuts if count_targets(b)] or [(x, y)]
+        cuts = [(a, b) for a, b in cuts if count_targets(a, b)] or [(x, y)]
         jobs = [(copy_context().run, part, rng, model, a, b) for rng, (a, b) in zip(generators, cuts, strict=False)]
         others = [pool.submit(*job) for job in jobs[1:]]
         results = [jobs[0][0](*jobs[0][1:]), *(other.result() for other in others)]  # the first in this thread
-        shares = np.array([count_targets(b) for _, b in cuts]) / max(1, count_targets(y))
+        shares = np.array([count_targets(*part) for part in cuts]) / max(1, count_targets(x, y))
         value = sum(v.dtype.type(share) * v for share, (v, _) in zip(shares, results, strict=True))
         sums = {}
         for share, (_, gradients) in zip(shares, results, strict=True):
@@ -60,6 +60,10 @@ def _shared_out(loss, pool, generators):
     return shared
 
 
-def count_targets(y):
-    """How many targets of y count: all but those that are -100."""
-    return int(np.count_nonzero(np.asarray(y) != -100))
+def count_targets(x, y):
+    """How many targets of a batch (x, y) count: of integers all but those that are -100; where y is not an array of
+    numbers, as many as x has rows."""
+    y = np.asarray(y)
+    if y.dtype.kind not in "fiub":
+        return len(x)
+    return y.size if y.dtype.kind == "f" else int(np.count_nonzero(y != -100))

@@ -252,3 +252,10 @@ def test_without_docstrings_trace_says_why_it_has_no_formulas():
     done = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True, check=False,
                           cwd=Path(__file__).parents[2])
     assert "read from docstrings, which python -OO leaves out" in done.stderr
+
+
+def test_without_docstrings_the_commands_still_run():
+    for module in ("lora_np", "lora_np.byhand"):
+        done = subprocess.run([sys.executable, "-OO", "-m", module, "--help"], capture_output=True, text=True, check=False,
+                              cwd=Path(__file__).parents[2])
+        assert done.returncode == 0 and "usage: " in done.stdout and not done.stderr

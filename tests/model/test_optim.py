@@ -146,6 +146,8 @@ def test_warmup_cosine():
     assert values == sorted(values, reverse=True)
     assert optim.warmup_cosine(1.0, steps=4)(0) == 1
     assert optim.warmup_cosine(1.0, steps=4)(3) == pytest.approx(0)
+    for steps in (2, 5, 13):  # however long the warm-up is
+        assert all(optim.warmup_cosine(1.0, steps, warmup, 0.1)(steps - 1) == pytest.approx(0.1) for warmup in range(steps))
     assert optim.warmup_cosine(1.0, steps=1)(0) == 1  # a single step is taken at the full rate
 
 
@@ -237,6 +239,35 @@ def test_state_goes_into_another_optimizer(make):
     assert all((p.data == q.data).all() for p, q in zip(parameters, others, strict=True))
     with pytest.raises(ValueError, match=r"load_state_dict: .* expected"):
         make(leaves([1.0])).load_state_dict(first.state_dict())
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+def test_state_is_a_copy_and_is_taken_over_whole_or_not_at_all(make):
+    (p,) = leaves([1.0, 2.0])
+    optimizer = make([p])
+    p.grad = np.array([3.0, -5.0])
+    optimizer.step()
+    state = optimizer.state_dict()
+    before = {name: array.copy() for name, array in state.items()}
+    optimizer.step()
+    assert all((state[name] == array).all() for name, array in before.items())
+    after = optimizer.state_dict()
+    for wrong in (None, [1], {**after, "steps": ["x"]}, {**after, list(after)[-1]: np.full_like(after["steps"], 1j, complex)}):
+        with pytest.raises((TypeError, ValueError), match="load_state_dict: "):
+            optimizer.load_state_dict(wrong)
+        assert all((array == after[name]).all() for name, array in optimizer.state_dict().items())
+    optimizer.load_state_dict(state)
+    state["steps"][:] = 7
+    assert optimizer.steps == [1]
+
+
+def test_momentum_may_be_set_later():
+    (p,) = leaves([1.0])
+    optimizer = optim.SGD([p], lr=0.1)
+    for momentum in (0, 0.5, 0.5):
+        optimizer.momentum, p.grad = momentum, np.ones(1)
+        optimizer.step()
+    np.testing.assert_allclose(p.data, 1 - 0.1 - 0.1 - 0.15)
 
 
 def test_an_optimizer_holds_nothing_that_it_does_not_need():

@@ -67,7 +67,7 @@ def test_parts_are_weighted_by_their_targets():
         assert one == pytest.approx(two, rel=1e-12)
         for name in g1:
             np.testing.assert_allclose(g2[name], g1[name], rtol=1e-9, atol=1e-12)
-    assert count_targets(y) == 9
+    assert count_targets(x, y) == 9
 
 
 @needs_openblas

@@ -7,7 +7,7 @@ from itertools import count
 import numpy as np
 import pytest
 
-from lora_np import LoraConfig, data, lora, ops, optim
+from lora_np import LoraConfig, Tensor, data, lora, ops, optim
 from lora_np.support import progress
 from lora_np.train import History, evaluate, fit, next_token_loss
 from tests.helpers import numbers, small_gpt
@@ -141,6 +141,17 @@ def test_evaluate_weights_batches_by_their_targets():
     together = evaluate(model, [(x, y)])
     assert evaluate(model, [(x[:4], y[:4]), (x[4:], y[4:])]) == pytest.approx(together, rel=1e-12)
     assert np.mean([evaluate(model, [(x[:4], y[:4])]), evaluate(model, [(x[4:], y[4:])])]) != pytest.approx(together)
+
+
+@pytest.mark.parametrize("as_targets", [lambda y: y, lambda y: None, lambda y: {"of": y}], ids=["floats", "None", "a dict"])
+def test_evaluate_weights_batches_whatever_their_targets_are(as_targets):
+    x = np.array([3.0, -100.0, 2.0, 5.0, 1.0])  # in floats, -100 is a target like others
+
+    def loss(model, x, y):
+        return Tensor(x).mean()
+
+    batches = [(x[rows], as_targets(x[rows])) for rows in (slice(0, 4), slice(4, 5))]
+    assert evaluate(small_gpt(), batches, loss) == pytest.approx(x.mean())
 
 
 def test_evaluate_leaves_each_module_in_its_own_mode():
