@@ -9,14 +9,14 @@ EPS = 2.0 ** -50  # four times the rounding of one operation in float64, relativ
 
 
 def upstream_gradients(rng, y):
-    """Gradients dL/dy to check under, a row each: random; with the other sign, for outputs of one order of magnitude at
-    a time, as the large would drown the small; large, beside zeros; small."""
+    """Gradients dL/dy to check under, a row each: random, once for each layout in memory; with the other sign, for
+    outputs of one order of magnitude at a time, as the large would drown the small; large, beside zeros; small."""
     # No |g| near 0, where it would hide an error, and none near 1, where ignoring g would go unseen.
     g = (rng.choice([-1.0, 1.0], y.shape) * rng.uniform(1.5, 2.5, y.shape)).ravel()
     size = np.abs(y.ravel())
     largest = size[np.isfinite(size)].max(initial=0) or 1
     order = np.log10(np.where(np.isfinite(size) & (size > 0), size / largest, 1)) // 4
-    return np.array([g, *(np.where(order == n, -g, 0) for n in np.unique(order)),
+    return np.array([g, g, g, g, *(np.where(order == n, -g, 0) for n in np.unique(order)),
                      np.where(np.arange(g.size) % 2, 0, 1000 * g), np.full(g.shape, -0.001)])
 
 
@@ -29,14 +29,14 @@ def analytic_gradients(y, G, leaves):
 
 
 def _laid_out(i, g):
-    """A copy of g that lies in memory as numbers that were broadcast, slices, or transposed or reversed arrays do."""
+    """A copy of g that lies in memory as numbers that were broadcast, slices, transposed or reversed arrays do."""
     if g.size and np.all(g == g.flat[0]):
         return np.broadcast_to(g.flat[0], g.shape)
-    if i % 3 == 1:
+    if i == 1:
         return np.repeat(g[..., None], 2, -1)[..., 0]
-    if i % 3 == 2:
-        return np.flip(np.flip(g).copy()) if g.ndim < 2 else g.copy("F")
-    return g.copy()
+    if i == 2:
+        return np.flip(np.flip(g).copy())
+    return g.copy("F" if i == 3 else "C")
 
 
 def excess(a, n, error):

@@ -405,6 +405,10 @@ wrong("memory layout", "bytes in their own order", square, lambda g, x: 2 * x * 
     g.tobytes("A")).reshape(x.shape), m34)
 wrong("memory layout", "turned round where strides are negative", square, lambda g, x: 2 * x * (
     g[::-1] if min(g.strides) < 0 else g), v5)
+wrong("memory layout", "a matrix turned round where strides are negative", square, lambda g, x: 2 * x * (
+    g[::-1] if min(g.strides) < 0 else g), m34)
+wrong("memory layout", "in the order of memory, of large and small results", square, lambda g, x: (
+    2 * x.ravel() * g.ravel("K")).reshape(x.shape), m34 * np.where(np.arange(12).reshape(3, 4), 1, 1e-4))
 
 # Few elements of many
 

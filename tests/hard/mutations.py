@@ -233,6 +233,7 @@ FAULTS = [
     ("support/slopes.py upstream_gradients", "1000 * g", "g", "gradcheck"),
     ("support/slopes.py upstream_gradients", "np.full(g.shape, -0.001)", "-g", "gradcheck"),
     ("support/slopes.py _laid_out", "np.repeat(g[..., None], 2, -1)[..., 0]", "g.copy()", "gradcheck"),
+    ("support/slopes.py _laid_out", "np.flip(np.flip(g).copy())", "g.copy()", "gradcheck"),
     ("support/slopes.py Slopes.closer", "np.abs(4 * kink[1:] - kink[:-1]) / 6", "0", "gradcheck"),
     ("support/slopes.py Slopes.closer", "+ rounding[1:] + missed)", ")", "gradcheck"),
     ("support/slopes.py Slopes.closer", "64 * max(1, x)", "1e-5", "gradcheck"),
