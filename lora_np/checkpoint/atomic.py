@@ -82,12 +82,14 @@ def file_bytes(path):
     """The bytes of a file as a read-only array: below 64 MB a copy in memory, so that the file may change or go;
     of a larger one a window, which reads from the file as it is used, and which the file must outlive unchanged.
 
-    Raises ValueError for a Git LFS pointer, which stands in the place of a file that was not fetched."""
+    Raises ValueError for a folder, and for a Git LFS pointer, which stands in the place of a file that was not fetched;
+    FileNotFoundError where there is none."""
+    if not os.path.isfile(path):
+        raise _no_file(path)
     if os.path.getsize(path) < MAPPED:
         raw = np.fromfile(path, np.uint8)
         raw.setflags(write=False)
-        if raw[:len(LFS)].tobytes() == LFS:
-            raise ValueError(f"{path}: a placeholder for a large file, which git lfs pull fetches")
+        _check_fetched(path, raw[:len(LFS)].tobytes())
         return raw
     return np.memmap(path, np.uint8, "r").view(np.ndarray)
 
@@ -99,18 +101,32 @@ def write_json(file, value):
 
 def read_json(path):
     """The JSON object in a file. Raises ValueError where there is none in it."""
+    if not os.path.isfile(path):
+        raise _no_file(path)
+    content = Path(path).read_bytes()
+    _check_fetched(path, content)
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{path}: there is no such file; is {Path(path).parent} the folder of a saved model or "
-                                "adapter?") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path}: a folder, where a file is expected") from None
+        value = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path}: expected a JSON object, got a {type(value).__name__}")
     return value
+
+
+def _no_file(path):
+    if os.path.exists(path):
+        what = "a folder" if os.path.isdir(path) else "a pipe or a device"
+        return ValueError(f"{path}: {what}, where a file is expected")
+    if os.path.islink(path):
+        return FileNotFoundError(f"{path}: a link to {os.readlink(path)}, which is not there")
+    return FileNotFoundError(f"{path}: there is no such file; is {Path(path).parent} the folder of a saved model or "
+                             "adapter?")
+
+
+def _check_fetched(path, content):
+    if content.startswith(LFS):
+        raise ValueError(f"{path}: a placeholder for a large file, which git lfs pull fetches")
 
 
 def check_shapes(path, arrays, shapes):

@@ -7,6 +7,7 @@ from itertools import count
 
 from ..llama import Llama, LlamaConfig
 from ..transformer import GPT, GPTConfig
+from .atomic import brief
 
 POSITION_OFFSET = 2  # rows of OPT's position table before that of position 0
 OPT_SIZES = {"vocab_size": "vocab_size", "context": "max_position_embeddings", "d_model": "hidden_size",
@@ -94,14 +95,14 @@ class LlamaFiles:
         """(rope_theta, rope_scaling or None) of a config.json, old or new."""
         rope = given.get("rope_scaling") or given.get("rope_parameters") or {}
         if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
-            raise ValueError(f"rope_parameters is {rope!r}; expected one object of numbers for all layers")
+            raise ValueError(f"rope_parameters is {brief(rope)}; expected one object of numbers for all layers")
         kind = rope.get("rope_type", rope.get("type", "default"))
         theta = rope.get("rope_theta", given.get("rope_theta", 10000.0))
         _check_fixed({**given, **rope}, {"partial_rotary_factor": 1.0})
         if kind == "default":
             return theta, None
         if kind != "llama3":
-            raise ValueError(f"rope_scaling of type {kind!r} is not built; read are 'default' and 'llama3'")
+            raise ValueError(f"rope_scaling of type {brief(kind)} is not built; read are 'default' and 'llama3'")
         values = {"original_max_position_embeddings": given["max_position_embeddings"], **rope}
         if absent := [name for name in LLAMA3 if name not in values]:
             raise ValueError(f"rope_scaling lacks {', '.join(absent)}")
@@ -139,7 +140,7 @@ def family_named(given):
         if kind in family.types:
             return family
     known = ", ".join(kind for family in FAMILIES for kind in family.types)
-    raise ValueError(f"model_type is {kind!r}; read are {known}")
+    raise ValueError(f"model_type is {brief(kind)}; read are {known}")
 
 
 def _matrix(shapes, name):
@@ -149,7 +150,8 @@ def _matrix(shapes, name):
 def _check_fixed(given, fixed):
     for name, value in fixed.items():
         if given.get(name) not in (value, None):
-            raise ValueError(f"{name} is {given[name]!r}; the decoder here has {value!r}, and the results would differ")
+            raise ValueError(f"{name} is {brief(given[name])}; the decoder here has {value!r}, and the results would "
+                             "differ")
 
 
 def _check_windows(given):
@@ -158,6 +160,6 @@ def _check_windows(given):
     window = given.get("use_sliding_window") and given.get("sliding_window")
     if kinds is None and window and given.get("max_window_layers", 28) < n:
         kinds = ["sliding_attention"]
-    if kinds and set(kinds) != {"full_attention"}:
+    if kinds and (not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)):
         raise ValueError(f"use_sliding_window: some layers see only the last {given.get('sliding_window')} positions, "
                          "which is not built")

