@@ -89,12 +89,21 @@ def _start(model, ids, n, temperature, seed, stop, top_p):
                          f"got {ids.dtype} {ids.shape}")
     prompt = np.atleast_2d(ids).astype(np.intp)
     model.refuse_left_padding("generate", prompt)
+    _refuse_right_padding(prompt, model.pad_id)
     check_int("generate", least=0, n=n, seed=seed)
     check_number("generate", temperature=temperature, top_p=top_p)
     if not 0 < top_p <= 1:
         raise ValueError(f"generate: top_p must be above 0 and at most 1, got {top_p}")
     stop = _stops(stop, model.config.vocab_size)
     return prompt, _sampled(model, prompt, n, temperature, np.random.default_rng(seed), stop, top_p), ids.ndim == 1
+
+
+def _refuse_right_padding(prompt, pad_id):
+    """Raise ValueError where one of several rows ends with two of pad_id: what comes next would go on from those."""
+    padded = [] if pad_id is None else np.flatnonzero((prompt[:, -2:] == pad_id).all(axis=1))
+    if prompt.shape[1] > 2 and 0 < len(padded) < len(prompt):
+        raise ValueError(f"generate: row {padded[0]} ends with padding (id {pad_id}), and would go on after it; "
+                         "continue prompts of different lengths one by one")
 
 
 def _stops(stop, V):

@@ -286,6 +286,19 @@ def test_padding_in_front_of_a_prompt_is_refused_where_it_is_known(make):
 
 
 @every_decoder
+def test_prompts_that_are_padded_on_the_right_are_refused(make):
+    model = make()
+    model.pad_id = 0
+    for start in (generate, stream):
+        with pytest.raises(ValueError, match=r"generate: row 1 ends with padding \(id 0\).* one by one"):
+            start(model, [[1, 2, 3], [4, 0, 0]], 2)
+    for ids in ([4, 0, 0], [[4, 0, 0], [1, 0, 0]], [[1, 2, 3], [4, 5, 0]]):  # may be meant
+        assert generate(model, ids, 1).shape[-1] == 4
+    model.pad_id = None
+    assert generate(model, [[1, 2, 3], [4, 0, 0]], 1).shape == (2, 4)
+
+
+@every_decoder
 def test_a_batch_that_ended_in_padding_ids_may_go_past_the_context(make):
     """Rows that stopped are filled with a stop that is the padding too, and are then read again."""
     model = scripted(make, [[0] * 12, [1] * 12])
