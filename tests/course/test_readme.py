@@ -78,6 +78,13 @@ def test_its_first_commands_stand_alone_as_the_gate_wants_them():
     assert commands[0].endswith("-m lessons\n") and commands[1].endswith("-m pytest\n")
 
 
+def test_its_commands_for_powershell_work_in_5_1():
+    blocks = re.findall(r"```powershell\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for text in blocks:
+        assert not re.search(r"&&|\|\||python3|\.venv/|\\\n|^[A-Z_]+=|<<|'\\''", text, re.MULTILINE), text
+
+
 def test_its_examples_by_hand_are_what_the_command_prints(capsys):
     sheet, answer, tape = blocks("text")
     byhand.main([])
