@@ -264,9 +264,8 @@ def test_float16_adds_up_as_float32_does(f, shape, size, upstream):
 def test_no_probability_is_above_one():
     rng = np.random.default_rng(0)
     for dtype in (np.float32, np.float64):
-        a = rng.normal(size=(5000, 3)) * 5 + [20, 0, 0]
-        for x in (a.astype(dtype), a[:, :1].astype(dtype)):
-            assert ops.log_softmax(x).data.max() <= 0
+        for x in (rng.normal(size=(5000, 1)) * 3, rng.normal(size=(5000, 2)) + [25, 0]):
+            assert ops.log_softmax(x.astype(dtype)).data.max() <= 0
 
 
 def test_a_vocabulary_of_one_costs_nothing():
