@@ -14,7 +14,7 @@ import numpy as np
 from .graph import Node, backpropagate, unrecorded
 from .support.checks import as_numbers, as_upstream, compare
 
-tape = ContextVar("tape", default=None)  # a list, while trace/ records what each node computed
+tape = ContextVar("tape", default=())  # lists, while trace/ records in the last of them what each node computed
 operations = {}  # name -> function: ops, which needs Tensor, enters them; Tensor's operators and methods look them up
 
 
@@ -37,8 +37,8 @@ def node(name, value, *edges) -> "Tensor":
         kept = [(t._node or t, vjp) for t, vjp in edges if t._requires_grad]
         if kept:
             out._node, out._requires_grad = Node(name, kept, out._data), True
-    if tape.get() is not None:
-        tape.get().append((name, out, edges))
+    if tape.get():
+        tape.get()[-1].append((name, out, edges))
     return out
 
 

@@ -30,11 +30,11 @@ SMALL, DIGITS = 12, 4  # up to so many elements are printed, to so many digits; 
 def record():
     """Inside `with record():` every operation is kept for trace and draw_graph, the frozen ones too."""
     steps = []
-    token = tape.set(steps)
+    tape.set((*tape.get(), steps))
     try:
         yield steps
     finally:
-        tape.reset(token)
+        tape.set(tuple(other for other in tape.get() if other is not steps))  # in whatever order they end
         _recorded.append(steps)
 
 
