@@ -55,6 +55,17 @@ def test_the_course_runs_in_a_folder_with_any_name(project):
     assert status == 0 and "1 of 1 lessons ran through" in out, err
 
 
+@pytest.mark.parametrize("encoding", ["cp932", "cp437", "ascii"])
+def test_a_lesson_as_a_script_prints_into_a_file_of_any_encoding(project, encoding):
+    assert "·" in (script := next((project / "lessons").glob("01_*/lesson.py"))).read_text(encoding="utf-8")
+    with open(project / "out", "wb") as out:
+        done = subprocess.run([sys.executable, script], cwd=project, check=False,
+                              stdout=out, stderr=subprocess.PIPE,
+                              env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "MPLBACKEND": "Agg",
+                                   "PYTHONPATH": str(project), "OPENBLAS_NUM_THREADS": "1"})
+    assert done.returncode == 0 and (project / "out").stat().st_size, done.stderr.decode()
+
+
 def test_folders_of_the_same_names_elsewhere_are_no_hindrance(project, elsewhere):
     for words in (["-m", "lessons", "list"], ["-m", "lora_np.byhand", "--key"]):
         status, out, err = run(*words, cwd=elsewhere, path=project)  # as an editable install puts it on the path
