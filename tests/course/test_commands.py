@@ -57,7 +57,8 @@ def test_the_course_runs_in_a_folder_with_any_name(project):
 
 @pytest.mark.parametrize("encoding", ["cp932", "cp437", "ascii"])
 def test_a_lesson_as_a_script_prints_into_a_file_of_any_encoding(project, encoding):
-    assert "·" in (script := next((project / "lessons").glob("01_*/lesson.py"))).read_text(encoding="utf-8")
+    script = next((project / "lessons").glob("01_*/lesson.py"))
+    assert "·" in script.read_text(encoding="utf-8"), "which neither ASCII nor cp932 has"
     with open(project / "out", "wb") as out:
         done = subprocess.run([sys.executable, script], cwd=project, check=False,
                               stdout=out, stderr=subprocess.PIPE,
