@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -49,13 +50,16 @@ class Foreign:
 Foreign.__module__, Foreign.__name__ = "torch", "Tensor"
 endless = []
 endless.append(endless)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", PendingDeprecationWarning)  # NumPy advises against it, and students have it all the same
+    MATRIX = np.matrix([[1.0]])
 ODD = {  # what: (a value, what the message calls it)
     "method": ([].append, "a function"), "builtin": (len, "a function"), "lambda": (lambda: 0, "a function"),
     "class": (int, "a class"), "generator": ((i for i in [1, 2]), "a generator"), "map": (map(abs, []), "a map object"),
     "set": ({1, 2}, "a set of 2"), "range": (range(3), "a range of 3"), "complex": (1 + 2j, "the complex number"),
     "complex array": (np.zeros((4, 5), complex), "an array of dtype complex128 and shape (4, 5)"),
     "object array": (np.array([None, 1]), "an array of dtype object"), "text array": (np.array(["a"]), "of dtype <U1"),
-    "matrix": (np.matrix([[1.0]]), "an np.matrix of shape (1, 1)"), "masked": (np.ma.array([1]), "an np.MaskedArray"),
+    "matrix": (MATRIX, "an np.matrix of shape (1, 1)"), "masked": (np.ma.array([1]), "an np.MaskedArray"),
     "foreign": (Foreign(), "a torch.Tensor of shape (4, 5)"), "own": (Answer(), "a value of type Answer"),
     "bytes": (b"ab", "a bytes of 2"), "module": (np, "a module"), "ellipsis": (..., "an ellipsis"),
     "endless list": (endless, "nested more than 30 deep"),

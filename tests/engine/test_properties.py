@@ -14,7 +14,7 @@ import pytest
 from lora_np import Tensor, no_grad, ops
 from tests.engine import dual
 
-PROGRAMS, CHUNKS, MAX_HEADER_BYTES, BIGGEST = 2000, 10, 30, 200  # BIGGEST: elements of a result
+PROGRAMS, CHUNKS, MAX_STEPS, MAX_SIZE = 2000, 10, 30, 200  # MAX_SIZE: elements of a result
 H = 1e-5
 
 
@@ -65,8 +65,8 @@ def make(seed):
         array = rng.uniform(0.5, 2, shape) if rng.random() < 0.4 else rng.normal(size=shape)
         leaves[i] = (array, "trainable" if i == 0 else rng.choice(["trainable", "frozen", "array"], p=[0.6, 0.3, 0.1]))
     values = {i: dual.Dual(a) for i, (a, _) in leaves.items()}
-    steps, wanted = [], rng.integers(1, MAX_HEADER_BYTES + 1)
-    for _ in range(12 * MAX_HEADER_BYTES):
+    steps, wanted = [], rng.integers(1, MAX_STEPS + 1)
+    for _ in range(12 * MAX_STEPS):
         if len(steps) == wanted:
             break
         step = propose(rng, values, len(values))
@@ -77,7 +77,7 @@ def make(seed):
                 y = step.call(dual, values)
             except (ValueError, IndexError):  # of shapes that do not fit
                 continue
-        if 0 < y.value.size <= BIGGEST and np.isfinite(y.value).all() and np.abs(y.value).max() < 30:
+        if 0 < y.value.size <= MAX_SIZE and np.isfinite(y.value).all() and np.abs(y.value).max() < 30:
             values[step.result] = y
             steps.append(step)
     return Program(seed, leaves, tuple(steps))
