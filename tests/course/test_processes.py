@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lessons.course.checking import judge, processes, tasks
+from tests.helpers import whole_class
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's /proc and pidfd_open")
+pytestmark = [whole_class, pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's /proc and pidfd_open")]
 STARTS = """
 import os, subprocess, sys
 def lora_count(d, k, r):
