@@ -62,6 +62,24 @@ def check_gradients(function, *arrays, seed=0, rtol=1e-5, atol=1e-7):
         np.testing.assert_allclose(got, expected, rtol=rtol, atol=atol)
 
 
+def check_parameter_gradients(model, loss, step=1e-6):
+    """Assert that backward of loss() agrees with central differences in every element of every parameter."""
+    loss().backward()
+    for name, t in model.named_parameters():
+        numeric, start = np.zeros(t.shape), t.data
+        for at in np.ndindex(t.shape):
+            ends = []
+            for h in (step, -step):
+                moved = start.copy()
+                moved[at] += h
+                t.data = moved
+                with no_grad():
+                    ends.append(loss().item())
+            numeric[at] = (ends[0] - ends[1]) / (2 * step)
+        t.data = start
+        np.testing.assert_allclose(t.grad, numeric, rtol=1e-5, atol=1e-7, err_msg=name)
+
+
 def small_gpt(**changes):
     """A GPT of 714 parameters in float64 whose sizes all differ, so that no two axes can be confused."""
     sizes = {"vocab_size": 7, "context": 5, "d_model": 6, "n_heads": 2, "n_layers": 2, "d_ff": 9, "dtype": np.float64}

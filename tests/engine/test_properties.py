@@ -7,6 +7,7 @@ that fails is cut down to the shortest that still fails, and printed.
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -56,6 +57,7 @@ class Program:
         return "\n".join(lines)
 
 
+@np.errstate(all="ignore")
 def make(seed):
     """The program of a seed. Steps whose shapes do not fit, or whose numbers leave a tame range, are drawn again."""
     rng = np.random.default_rng(seed)
@@ -72,11 +74,10 @@ def make(seed):
         step = propose(rng, values, len(values))
         if step is None:
             continue
-        with np.errstate(all="ignore"):
-            try:
-                y = step.call(dual, values)
-            except (ValueError, IndexError):  # of shapes that do not fit
-                continue
+        try:
+            y = step.call(dual, values)
+        except (ValueError, IndexError):  # of shapes that do not fit
+            continue
         if 0 < y.value.size <= MAX_SIZE and np.isfinite(y.value).all() and np.abs(y.value).max() < 30:
             values[step.result] = y
             steps.append(step)
@@ -206,6 +207,7 @@ def sinks(program):
     return [i for i in (*program.leaves, *(s.result for s in program.steps)) if i not in used]
 
 
+@cache
 def weights(i, shape):
     return np.random.default_rng(i + 1).uniform(0.5, 1.5, shape)
 
