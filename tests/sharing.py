@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -41,7 +42,7 @@ def pytest_runtestloop(session):
 def take(folder, name):
     """Whether this file is this process's from here on; False where another process has it."""
     try:
-        os.close(os.open(folder / (name.replace("/", "+") + ".taken"), os.O_CREAT | os.O_EXCL))
+        os.close(os.open(folder / (re.sub(r"[^\w.]", "+", name) + ".taken"), os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return False
     return True

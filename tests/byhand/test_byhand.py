@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lora_np.byhand import __main__ as byhand
-from lora_np.byhand.handout import as_key, as_markdown, as_text, three_ways
 from lora_np.byhand import mistakes
+from lora_np.byhand.handout import as_key, as_markdown, as_text, three_ways
 from lora_np.byhand.mistakes import MISTAKES, diagnose, predictions, same
 from lora_np.byhand.worksheet import at_start, by_engine, by_hand, by_slope, worked_example
 from lora_np.support.notation import matrix, number

@@ -75,7 +75,7 @@ def test_the_first_code_is_the_one_page():
 def test_its_first_commands_stand_alone_as_the_gate_wants_them():
     commands = [block for block in blocks("bash") if block.startswith("python3 ")]
     assert len(commands) == 2 and all(block.count("\n") == 1 for block in commands)
-    assert commands[0].endswith("-m lessons\n") and commands[1].endswith("-m pytest\n")
+    assert commands[0].endswith("-m lessons\n") and commands[1].endswith("-m tests\n")
 
 
 def test_its_examples_by_hand_are_what_the_command_prints(capsys):
