@@ -52,6 +52,16 @@ def verdict_on(exercise, **functions):
             records(task, functions[task.name]) if task.name in functions else records_of_the_reference(task))]))
 
 
+class Divided:
+    """Stands in for a stream: what this thread writes goes to the screen, what others write to where it went."""
+
+    def __init__(self, screen, stream):
+        self.screen, self.stream, self.thread = screen, stream, threading.get_ident()
+
+    def __getattr__(self, name):
+        return getattr(self.screen if threading.get_ident() == self.thread else self.stream, name)
+
+
 def run_here(path, number, timeout=20, shown=None, root=None):
     """What runner.run gives, from the same code, but without a process of its own."""
     exercise, screen, run = EXERCISES[number], worker.Screen(), runner.Run("ran")
@@ -64,7 +74,8 @@ def run_here(path, number, timeout=20, shown=None, root=None):
             run.status, run.error, run.printed = record["failed"], record["error"], record["printed"]
 
     with LOCK, open(os.devnull) as nothing, mock.patch.object(sys, "stdin", nothing), np.errstate(all="ignore"), \
-            contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen), warnings.catch_warnings():
+            contextlib.redirect_stdout(Divided(screen, sys.stdout)), \
+            contextlib.redirect_stderr(Divided(screen, sys.stderr)), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         worker.check(path, shown or Path(path).name, [call for task in exercise.tasks for call in calls(task)], None,
                      screen, lambda *at: None, say)

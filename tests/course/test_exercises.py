@@ -430,6 +430,7 @@ def test_reset_keeps_a_copy(desk, capsys):
     assert command.main(["reset", "08"]) == 0 and "was the stub before" in capsys.readouterr().out
 
 
+@here
 @solved
 def test_check_and_next(desk, capsys):
     assert command.main(["check"]) == 2
