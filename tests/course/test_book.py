@@ -16,7 +16,12 @@ from lora_np.support.notation import matrix
 
 from .browser import Browser, missing
 
-browser = pytest.mark.skipif(bool(missing()), reason=missing())
+
+def browser(test):
+    """Mark a test that opens the book in a browser."""
+    return pytest.mark.live(pytest.mark.skipif(bool(missing()), reason=missing())(test))
+
+
 WIDTHS = (380, 1400)
 LESSONS = {name: path for name, path in scripts.lessons().items() if path.with_name("README.md").exists()}
 PAGES = [path.with_name("README.md") for path in LESSONS.values()] + [book.MAP, book.PRACTICE]

@@ -1,17 +1,16 @@
 """The exercises: solutions pass, stubs do not, each misconception is recognised as itself, messages are plain."""
 
 import ast
-import json
 
 import numpy as np
 import pytest
 
 from lessons import __main__ as command
-from lessons.course.checking import diagnosis, judge, runner, tasks, worker
+from lessons.course.checking import diagnosis, judge, tasks
 from lessons.course.classroom import feedback, progress
 
-EXERCISES = {number: tasks.load(number) for number in tasks.names()}
-TASKS = [(e, t) for e in EXERCISES.values() for t in e.tasks]
+from .desk import EXERCISES, SOLVED, TASKS, here, verdict_of, verdict_on, verdict_on_text, with_function
+
 BANK = [(e, t, m) for e, t in TASKS for m in t.misconceptions]
 
 # The fifteen mistakes that people make with LoRA, and the misconceptions that know them.
@@ -156,48 +155,22 @@ def rms_norm(x, weight, eps, g):
 """}
 
 
-def verdict_on(exercise, **functions):
-    """The verdict on an exercise where these functions take the place of the references."""
-    records = []
-    for task in exercise.tasks:
-        function = functions.get(task.name, task.reference)
-        for i, seed in task.cells:
-            check = task.checks[i]
-            with np.errstate(all="ignore"):
-                record = worker.call(function, check, check.arguments(seed), check.arguments(seed), worker.Screen(), "")
-            records.append(json.loads(json.dumps({"task": task.name, "check": i, "seed": seed, **record})))
-    return judge.judge(exercise, runner.Run("ran", records))
-
-
-def verdict_of(tmp_path, number, text, timeout=20):
-    """The verdict on the text of a student's file."""
-    file = tmp_path / f"{EXERCISES[number].name}.py"
-    file.write_text(text, encoding="utf-8")
-    return judge.verdict(EXERCISES[number], file, timeout, file.name)
-
-
-def with_function(number, text):
-    """The solution of an exercise, with other functions at its end."""
-    return EXERCISES[number].solution.read_text(encoding="utf-8") + "\n" + text
-
-
-solved = pytest.mark.skipif(not all(e.solution.exists() for e in EXERCISES.values()),
-                            reason="a copy of the course without solutions")
+solved = pytest.mark.skipif(not SOLVED, reason="a copy of the course without solutions")
 
 
 @solved
 @pytest.mark.parametrize("number", EXERCISES)
-def test_solution_passes_and_stub_is_not_started(number, tmp_path):
+def test_solution_passes_and_stub_is_not_started(number):
     exercise = EXERCISES[number]
     verdict = judge.verdict(exercise, exercise.solution, 20, "solution")
     assert (verdict.status, verdict.passed, verdict.message) == ("pass", exercise.total, "")
-    stub = verdict_of(tmp_path, number, tasks.stubs()[exercise.name])
+    stub = verdict_on_text(number, tasks.stubs()[exercise.name])
     assert (stub.status, stub.passed, stub.diagnosis) == ("not_started", 0, "")
 
 
 @pytest.mark.parametrize("number", ALTERNATIVES)
-def test_other_right_ways_pass(number, tmp_path):
-    verdict = verdict_of(tmp_path, number, ALTERNATIVES[number])
+def test_other_right_ways_pass(number):
+    verdict = verdict_on_text(number, ALTERNATIVES[number])
     assert verdict.status == "pass", verdict.message
 
 
@@ -306,8 +279,8 @@ def test_unsolved_functions_are_the_stubs(number):
     ("lora_count = 7", "there is no function lora_count in the file"),
 ])
 @solved
-def test_each_slip_of_python_has_a_message_of_its_own(text, words, tmp_path):
-    verdict = verdict_of(tmp_path, "08", with_function("08", text))
+def test_each_slip_of_python_has_a_message_of_its_own(text, words):
+    verdict = verdict_on_text("08", with_function("08", text))
     assert verdict.status == "fail" and words in verdict.message and not verdict.diagnosis
     page = feedback.page(EXERCISES["08"], verdict, "x.py")
     assert "Traceback" not in page and words[:20] in page
@@ -330,8 +303,8 @@ def test_each_slip_of_python_has_a_message_of_its_own(text, words, tmp_path):
     ("def lora_backward(x, W0, A, B, alpha, g):\n    return x", "expected 3 values: dA, dB, dx"),
 ])
 @solved
-def test_facts_about_a_wrong_array(text, words, tmp_path):
-    verdict = verdict_of(tmp_path, "09", with_function("09", text))
+def test_facts_about_a_wrong_array(text, words):
+    verdict = verdict_on_text("09", with_function("09", text))
     assert verdict.status == "fail" and words in verdict.message, verdict.message
 
 
@@ -359,8 +332,8 @@ def test_facts_about_a_wrong_array(text, words, tmp_path):
      "    model['base'] = ''\n    return new", "make a copy and change that", ""),
 ])
 @solved
-def test_wrong_code_that_is_easy_to_pass_or_to_misread(number, text, words, known, tmp_path):
-    verdict = verdict_of(tmp_path, number, with_function(number, text))
+def test_wrong_code_that_is_easy_to_pass_or_to_misread(number, text, words, known):
+    verdict = verdict_on_text(number, with_function(number, text))
     assert verdict.status == "fail" and words in verdict.message and verdict.diagnosis == known, verdict.message
 
 
@@ -377,9 +350,9 @@ def test_files_that_do_not_run(tmp_path):
 
 @solved
 @pytest.mark.parametrize("number", EXERCISES)
-def test_breaking_a_passing_file_changes_the_verdict(number, tmp_path):
+def test_breaking_a_passing_file_changes_the_verdict(number):
     last = EXERCISES[number].tasks[-1].name
-    broken = verdict_of(tmp_path, number, with_function(number, f"{last} = lambda *a: 'no'"))
+    broken = verdict_on_text(number, with_function(number, f"{last} = lambda *a: 'no'"))
     assert broken.status == "fail" and broken.first.name == last
 
 
@@ -393,6 +366,7 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
+@here
 def test_hints_are_a_ladder_that_is_remembered(desk, capsys):
     said = []
     for _ in range(5):
@@ -404,6 +378,7 @@ def test_hints_are_a_ladder_that_is_remembered(desk, capsys):
     assert "lessons/09_lora_layer/solution.py, line 1" in said[3] or not EXERCISES["09"].solution.exists()
 
 
+@here
 @solved
 def test_hint_is_for_the_function_that_does_not_work(desk, capsys):
     file = desk / "ex09_lora_layer.py"
@@ -421,6 +396,7 @@ BROKEN = {  # a file: what is wrong with it, and the function in which it stops
 }
 
 
+@here
 @pytest.mark.parametrize("text", BROKEN)
 def test_a_file_that_does_not_run_gets_a_hint_and_uses_up_none(desk, capsys, text):
     file, (what, where, function) = desk / "ex08_parameter_counts.py", BROKEN[text]
@@ -454,6 +430,7 @@ def test_reset_keeps_a_copy(desk, capsys):
     assert command.main(["reset", "08"]) == 0 and "was the stub before" in capsys.readouterr().out
 
 
+@here
 @solved
 def test_check_and_next(desk, capsys):
     assert command.main(["check"]) == 2
@@ -468,6 +445,7 @@ def test_check_and_next(desk, capsys):
     assert command.main(["next"]) == 0 and "edit" in capsys.readouterr().out.lower()
 
 
+@here
 def test_a_student_s_prints_are_shown(desk, capsys):
     text = "def lora_count(d, k, r):\n    print('d is', d)\n    return 1"
     (desk / "ex08_parameter_counts.py").write_text(text, encoding="utf-8")

@@ -10,6 +10,9 @@ import pytest
 from lessons import __main__ as command
 from lessons.course.checking import judge, tasks
 from lessons.course.classroom import grading
+from tests.helpers import whole_class
+
+from .desk import here
 
 NAME = "ex08_parameter_counts"
 RIGHT = """
@@ -101,6 +104,7 @@ def rows_of(table):
         return {row["student"].lstrip("'"): row for row in csv.DictReader(file)}
 
 
+@whole_class
 @pytest.mark.parametrize("student", CLASS)
 def test_row(student, graded):
     _, status, words = CLASS[student]
@@ -113,6 +117,7 @@ def test_row(student, graded):
     assert row["diagnosis"] == ("one-factor-counted" if "one factor" in student else "")
 
 
+@whole_class
 def test_table(graded):
     folder, rows, _ = graded
     text = (folder / "grades.csv").read_text(encoding="utf-8-sig")
@@ -122,6 +127,7 @@ def test_table(graded):
     assert not list(folder.glob("*.partial"))
 
 
+@whole_class
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs /proc")
 def test_no_process_is_left(graded):
     pids = [p.name for p in (graded[0] / "pids").iterdir()]
@@ -134,6 +140,7 @@ def test_no_process_is_left(graded):
             pass
 
 
+@whole_class
 def test_summary_and_figure(graded):
     folder, _, printed = graded
     assert f"{len(CLASS)} students, 1 exercise\n" in printed
@@ -156,6 +163,7 @@ def grade(folder, *options):
     return command.main(["grade", str(folder / "in"), "--out", str(folder / "grades.csv"), *options])
 
 
+@here
 def test_resume_grades_only_what_changed(two, monkeypatch, capsys):
     assert grade(two) == 0
     (two / "in" / "bob" / f"{NAME}.py").write_text(STUB)
@@ -167,6 +175,7 @@ def test_resume_grades_only_what_changed(two, monkeypatch, capsys):
     assert grade(two, "--fresh") == 0 and sorted(seen) == ["ada", "bob", "bob"]
 
 
+@here
 def test_stopping_keeps_what_there_is(two, monkeypatch, capsys):
     def verdict(exercise, file, *rest, right=judge.verdict):
         if file.parent.name == "bob":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .desk import SOLVED, verdict_on_text
+from .desk import SOLVED, verdict_on_text, with_function
 
 pytestmark = pytest.mark.skipif(not SOLVED, reason="a copy of the course without solutions")
 
@@ -26,11 +26,11 @@ WRONG, RIGHT = answers("wrong"), answers("right")
 
 @pytest.mark.parametrize("what", WRONG)
 def test_wrong_ones_are_refused(what):
-    verdict = verdict_on_text(what[:2], WRONG[what])
+    verdict = verdict_on_text(what[:2], with_function(what[:2], WRONG[what]))
     assert verdict.status == "fail" and verdict.first.fact and "NameError" not in verdict.first.fact
 
 
 @pytest.mark.parametrize("what", RIGHT)
 def test_right_ones_are_accepted(what):
-    verdict = verdict_on_text(what[:2], RIGHT[what])
+    verdict = verdict_on_text(what[:2], with_function(what[:2], RIGHT[what]))
     assert verdict.status == "pass", verdict.message

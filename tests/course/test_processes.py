@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lessons.course.checking import judge, processes, tasks
+from tests.helpers import whole_class
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's /proc and pidfd_open")
+pytestmark = [whole_class, pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's /proc and pidfd_open")]
 STARTS = """
 import os, subprocess, sys
 def lora_count(d, k, r):
@@ -92,11 +93,11 @@ def test_they_end_with_the_file(started, then):
 
 def test_what_was_started_is_found_by_its_mark_or_its_parents(started):
     code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], start_new_session=True).wait()"
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, start_new_session=True,
-                               env={**os.environ, processes.MARK: "some mark"})
-    below = []
-    while not below:
-        below = sorted(processes._started(process.pid, "some mark"))
-    processes.end(process, "some mark")
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, start_new_session=True,
+                          env={**os.environ, processes.MARK: "some mark"}) as process:
+        below = []
+        while not below:
+            below = sorted(processes._started(process.pid, "some mark"))
+        processes.end(process, "some mark")
     assert started.ended([process.pid, *below]) and process.wait() == -9
     assert processes._started(process.pid, "some mark") == set()

@@ -14,6 +14,7 @@ import lora_np
 from lessons.course.checking.tasks import LESSONS
 from lora_np import ops
 from lora_np.byhand import __main__ as byhand
+from tests.__main__ import QUICK
 
 ROOT = LESSONS.parent
 README = ROOT / "README.md"
@@ -75,7 +76,12 @@ def test_the_first_code_is_the_one_page():
 def test_its_first_commands_stand_alone_as_the_gate_wants_them():
     commands = [block for block in blocks("bash") if block.startswith("python3 ")]
     assert len(commands) == 2 and all(block.count("\n") == 1 for block in commands)
-    assert commands[0].endswith("-m lessons\n") and commands[1].endswith("-m pytest\n")
+    assert commands[0].endswith("-m lessons\n") and commands[1].endswith("-m tests\n")
+
+
+def test_the_gate_runs_what_the_quick_tests_leave_out():
+    gate = re.findall(r'pytest -m "?([a-z ]+)', (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    assert {mark for words in gate for mark in words.strip().split(" or ")} == {*re.findall(r"not (\w+)", QUICK)}
 
 
 def test_its_commands_for_powershell_work_in_5_1():

@@ -12,6 +12,8 @@ from lessons import __main__ as command
 from lessons.course.checking import judge, runner, tasks
 from lessons.course.classroom import exports, grading, report, table
 
+from .desk import here
+
 NAME = tasks.names()["08"]
 RIGHT = """
 def lora_count(d, k, r):
@@ -22,7 +24,7 @@ def largest_rank(d, k, saving):
     return sum(1 - r * (d + k) / (d * k) > saving for r in range(1, min(d, k)))
 """
 WRONG = RIGHT.replace("return r * (d + k)\n", "return r * d\n", 1)
-LOOP = RIGHT.replace("return r * (d + k)\n", "while d: pass\n", 1)
+ENDLESS = RIGHT.replace("return r * (d + k)\n", "__import__('time').sleep(1000)\n", 1)
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def test_a_full_disk_is_a_status_of_its_own_and_graded_again(school, monkeypatch
 
 
 def test_a_longer_timeout_grades_timeouts_again(school):
-    school.hand_in(ada=LOOP, bob=RIGHT)
+    school.hand_in(ada=ENDLESS, bob=RIGHT)
     assert school.grade("--timeout", "1") == 0 and school.rows()["ada"]["status"] == "timeout"
     seen = school.seen()
     assert school.grade("--timeout", "1") == 0 and not seen
@@ -85,6 +87,7 @@ def as_spreadsheet(text, sep=",", **changes):
     return out.getvalue()
 
 
+@here
 @pytest.mark.parametrize(("sep", "coding"), [(",", "utf-8"), (";", "cp1252"), ("\t", "utf-16"), (";", "utf-8-sig")])
 def test_a_table_that_a_spreadsheet_saved_keeps_corrections(school, sep, coding):
     school.hand_in(**{"00123": WRONG, "Jörg": WRONG})
@@ -103,6 +106,7 @@ def test_a_table_that_a_spreadsheet_saved_keeps_corrections(school, sep, coding)
     assert (school.rows()["Jörg"]["score"], school.rows()["Jörg"]["comment"]) == ("1.00", "see me")
 
 
+@here
 def test_another_class_into_the_same_table_drops_nothing(school, capsys):
     school.hand_in(ada=RIGHT)
     school.hand_in("other", bob=WRONG)
@@ -128,6 +132,7 @@ def locked(monkeypatch):
     return names
 
 
+@here
 def test_a_table_that_is_open_in_a_spreadsheet_loses_nothing(school, locked, capsys):
     school.hand_in(ada=RIGHT, bob=WRONG)
     locked.add("grades.csv")
@@ -146,6 +151,7 @@ def test_a_table_that_can_never_be_written_stops_the_work(school, locked, capsys
     assert school.grade() == 1 and not seen and "grades.csv cannot be written" in capsys.readouterr().err
 
 
+@here
 def test_corrections_made_while_it_grades_are_kept(school, monkeypatch):
     school.hand_in(ada=WRONG, bob=RIGHT)
     assert school.grade() == 0
@@ -174,6 +180,7 @@ def test_a_table_that_is_none_is_refused(school, out, words, capsys):
     assert (school.path.parent / "other.csv").read_text() == "student,exercise\n1,2\n"
 
 
+@here
 def test_only_the_exercises_that_are_named(school, capsys):
     school.hand_in(ada=RIGHT)
     assert command.main(["grade", "in", "8", "9", "--out", "grades.csv"]) == 0
@@ -184,6 +191,7 @@ def test_only_the_exercises_that_are_named(school, capsys):
     assert "there is no exercise 77" in capsys.readouterr().err
 
 
+@here
 def test_no_student_s_text_ends_the_grading_of_the_class(school, capsys):
     school.hand_in(ada=RIGHT, nul=RIGHT.replace("return r", "raise ValueError('a\\0b') or r", 1),
                    lone=RIGHT.replace("return r", "raise ValueError('\\ud800\\x1b[2J') or r", 1),
@@ -203,6 +211,7 @@ def test_no_student_s_text_ends_the_grading_of_the_class(school, capsys):
     assert len(rows) == (6 if os.name == "posix" else 5) and capsys.readouterr().out.encode()
 
 
+@here
 def test_what_a_teacher_gets(school, capsys):
     school.hand_in(ada=RIGHT, bob=WRONG, cy=WRONG)
     school.path.parent.joinpath("in", "dan").mkdir()
@@ -223,6 +232,7 @@ def test_what_a_teacher_gets(school, capsys):
     assert "done, 12 of 12" in (folder / "cy.txt").read_text("utf-8")
 
 
+@here
 def test_ids_of_platforms_are_in_the_wide_table(school):
     school.hand_in(**{"Ada L_4711_assignsubmission_file_": RIGHT})
     assert school.grade() == 0
@@ -237,6 +247,7 @@ def test_names_of_texts_differ_in_more_than_case():
     assert names == ["ada", "Ada (2)", "ADA (3)", "a_b", "a_b (2)", "con_", "_", "Jose\u0301", "Jos\u00e9 (2)"]
 
 
+@here
 def test_equal_files(school, capsys):
     solution = tasks.load("08").solution
     stub, official = tasks.stubs()[NAME], solution.read_text("utf-8") if solution.exists() else "x = 1"
@@ -263,6 +274,7 @@ def test_files_run_where_no_solution_is(school):
     assert school.grade() == 0 and "the count is '[]'" in school.rows()["ada"]["message"]
 
 
+@here
 def test_stopping_keeps_a_teacher_s_columns(school, monkeypatch):
     school.hand_in(ada=WRONG)
     assert school.grade() == 0

@@ -7,6 +7,7 @@ that fails is cut down to the shortest that still fails, and printed.
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from lora_np import Tensor, no_grad, ops
 from tests.engine import dual
 
-PROGRAMS, CHUNKS, MAX_HEADER_BYTES, BIGGEST = 2000, 10, 30, 200  # BIGGEST: elements of a result
+PROGRAMS, CHUNKS, MAX_STEPS, MAX_SIZE = 2000, 10, 30, 200  # MAX_SIZE: elements of a result
 H = 1e-5
 
 
@@ -56,6 +57,7 @@ class Program:
         return "\n".join(lines)
 
 
+@np.errstate(all="ignore")
 def make(seed):
     """The program of a seed. Steps whose shapes do not fit, or whose numbers leave a tame range, are drawn again."""
     rng = np.random.default_rng(seed)
@@ -65,19 +67,18 @@ def make(seed):
         array = rng.uniform(0.5, 2, shape) if rng.random() < 0.4 else rng.normal(size=shape)
         leaves[i] = (array, "trainable" if i == 0 else rng.choice(["trainable", "frozen", "array"], p=[0.6, 0.3, 0.1]))
     values = {i: dual.Dual(a) for i, (a, _) in leaves.items()}
-    steps, wanted = [], rng.integers(1, MAX_HEADER_BYTES + 1)
-    for _ in range(12 * MAX_HEADER_BYTES):
+    steps, wanted = [], rng.integers(1, MAX_STEPS + 1)
+    for _ in range(12 * MAX_STEPS):
         if len(steps) == wanted:
             break
         step = propose(rng, values, len(values))
         if step is None:
             continue
-        with np.errstate(all="ignore"):
-            try:
-                y = step.call(dual, values)
-            except (ValueError, IndexError):  # of shapes that do not fit
-                continue
-        if 0 < y.value.size <= BIGGEST and np.isfinite(y.value).all() and np.abs(y.value).max() < 30:
+        try:
+            y = step.call(dual, values)
+        except (ValueError, IndexError):  # of shapes that do not fit
+            continue
+        if 0 < y.value.size <= MAX_SIZE and np.isfinite(y.value).all() and np.abs(y.value).max() < 30:
             values[step.result] = y
             steps.append(step)
     return Program(seed, leaves, tuple(steps))
@@ -206,6 +207,7 @@ def sinks(program):
     return [i for i in (*program.leaves, *(s.result for s in program.steps)) if i not in used]
 
 
+@cache
 def weights(i, shape):
     return np.random.default_rng(i + 1).uniform(0.5, 1.5, shape)
 

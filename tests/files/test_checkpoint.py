@@ -11,7 +11,7 @@ import pytest
 from lora_np import LoraConfig, data, lora, no_grad
 from lora_np.checkpoint import atomic, load_adapter, load_model, load_tokenizer, safetensors, save_adapter, save_model
 from lora_np.extras import variants
-from tests.helpers import numbers, small_gpt
+from tests.helpers import live, numbers, small_gpt
 
 IDS = np.array([[1, 6, 0, 3], [5, 5, 2, 4]])
 
@@ -692,9 +692,11 @@ def test_targets_are_read_as_peft_reads_them(base, adapter):
 # The real thing, where it is installed
 
 
+@live("torch", "transformers", "peft")
 def test_live_round_trip(tmp_path):
-    torch = pytest.importorskip("torch")
-    transformers, peft = pytest.importorskip("transformers"), pytest.importorskip("peft")
+    import peft
+    import torch
+    import transformers
     transformers.utils.logging.disable_progress_bar()
     tokenizer = data.CharTokenizer()
     model = small_gpt(vocab_size=len(tokenizer), context=32, d_model=16, d_ff=24)

@@ -12,6 +12,7 @@ from lora_np import Llama, LlamaConfig, LoraConfig, lora, optim
 from lora_np.checkpoint import atomic, load_adapter, load_model, load_tokenizer, safetensors, save_adapter, save_model
 from lora_np.nn import Linear
 from lora_np.train import next_token_loss
+from tests.helpers import live
 
 FOLDER = Path(__file__).parents[1] / "reference" / "llama"
 EXPECTED, VERSIONS = safetensors.read(FOLDER / "expected.safetensors")
@@ -227,15 +228,16 @@ def test_a_rank_above_that_of_one_layer_names_it():
 
 @pytest.fixture
 def transformers():
-    pytest.importorskip("torch")
-    module = pytest.importorskip("transformers")
-    module.utils.logging.disable_progress_bar()
-    return module
+    import transformers
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
 
 
+@live("torch", "transformers", "peft")
 @pytest.mark.parametrize("name", NAMES)
 def test_live_folders_and_adapters_both_ways(transformers, name, tmp_path):
-    torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
+    import peft
+    import torch
     model, tolerance = adapted(name), {"rtol": 0, "atol": 1e-4}  # Transformers computes parts in float32
     save_adapter(model, tmp_path / "adapter")
     base = load_model(FOLDER / name, np.float64)
@@ -263,8 +265,9 @@ def test_live_folders_and_adapters_both_ways(transformers, name, tmp_path):
             np.testing.assert_allclose(ours(IDS).data, reference(torch.tensor(IDS)).logits, **tolerance)
 
 
+@live("torch", "transformers")
 def test_live_folder_from_a_gguf(transformers, tmp_path):
-    torch = pytest.importorskip("torch")
+    import torch
     model = load_model(FOLDER.parent / "gguf" / "Q4_1.gguf")
     save_model(model, tmp_path)
     theirs, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)

@@ -13,6 +13,7 @@ import pytest
 from lora_np import Llama, LlamaConfig, LoraConfig, generate, lora, optim, train
 from lora_np.checkpoint import load_adapter, load_model, load_tokenizer, save_adapter, save_model
 from lora_np.tuning import rows
+from tests.helpers import live
 
 ROOT = Path(__file__).parents[2]
 PAIRS = ROOT / "lessons" / "14_language_model" / "pairs.jsonl"
@@ -32,10 +33,9 @@ def real_base(folder):
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("make", [small_base, real_base])
+@live("torch", "transformers", "peft", "accelerate")
+@pytest.mark.parametrize("make", [small_base, pytest.param(real_base, marks=pytest.mark.real)])
 def test_the_road_out_and_back(make, tmp_path, monkeypatch):
-    for name in ("torch", "transformers", "peft", "accelerate"):
-        pytest.importorskip(name)
     import accelerate
     monkeypatch.chdir(tmp_path)
     make("base")

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from lora_np.checkpoint import load_model, load_tokenizer, save_model
-from lora_np.checkpoint.atomic import find_model
 from lora_np.checkpoint.tokenizers import from_gguf, save_tokenizer, tokenizer_kind
 from lora_np.tokenizer import BPETokenizer, CharTokenizer
 from lora_np.tuning.chatml import chat_ids
-from tests.helpers import small_gpt
+from tests.helpers import live, real, small_gpt
 from tests.texts import texts
 
 FOLDER = Path(__file__).parents[1] / "reference" / "tokenizers"
@@ -306,9 +305,10 @@ def compare_live(tokenizer, theirs, hard):
             assert tokenizer.decode(ids, skip_special=skip) == theirs.decode(ids, skip_special_tokens=skip)
 
 
+@live("tokenizers")
 @pytest.mark.parametrize("name", KINDS)
 def test_live_ten_thousand_texts(name):
-    tokenizers = pytest.importorskip("tokenizers")
+    import tokenizers
     tokenizer, hard = load_tokenizer(FOLDER / name), texts(10_000, seed=4)
     if name == "opt":
         theirs = library(tokenizer, tokenizers)
@@ -317,10 +317,11 @@ def test_live_ten_thousand_texts(name):
     compare_live(tokenizer, theirs, hard)
 
 
+@live("transformers")
 @pytest.mark.parametrize(("name", "kind"), [("gpt2", "opt"), ("opt", "opt"), ("smollm", "llama"), ("llama3", "llama"),
                                             ("qwen2", "qwen2"), ("qwen2", "qwen3")])
 def test_live_transformers_opens_what_is_written(name, kind, tmp_path):
-    transformers = pytest.importorskip("transformers")
+    import transformers
     ours = from_gguf(metadata(name) | {"tokenizer.ggml.add_bos_token": name in ("opt", "llama3")})
     for file, content in save_tokenizer(ours).items():
         (tmp_path / file).write_bytes(content)
@@ -333,10 +334,11 @@ def test_live_transformers_opens_what_is_written(name, kind, tmp_path):
         ours.eos_id, ours.bos_id, ours.chat_template, len(ours))
 
 
+@live("transformers")
 @pytest.mark.parametrize("name", ["smollm", "qwen2"])
 @pytest.mark.parametrize("system", [[], [{"role": "system", "content": "Be brief."}]])
 def test_live_conversations_are_rendered_alike(name, system):
-    transformers = pytest.importorskip("transformers")
+    import transformers
     theirs, ours = transformers.AutoTokenizer.from_pretrained(FOLDER / name), load_tokenizer(FOLDER / name)
     for reply in (False, True):
         expected = theirs.apply_chat_template(system + CONVERSATION, tokenize=True, add_generation_prompt=reply)
@@ -346,13 +348,10 @@ def test_live_conversations_are_rendered_alike(name, system):
 
 @pytest.fixture(scope="module")
 def smollm2():
-    try:
-        find_model("test", "smollm2")
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
     return load_tokenizer("smollm2")
 
 
+@real
 def test_the_real_smollm2(smollm2):
     assert (len(smollm2), smollm2.eos_ids, smollm2.bos_id, smollm2.prefix) == (49_152, (2,), 1, ())
     assert smollm2.encode("The capital of France is").tolist() == [504, 3575, 282, 4649, 314]
@@ -363,6 +362,8 @@ def test_the_real_smollm2(smollm2):
     assert smollm2.decode(ids[target]) == "4, of course.<|im_end|>" and ids[:2].tolist() == [1, 9690]
 
 
+@real
+@live("tokenizers")
 def test_live_the_real_smollm2_on_ten_thousand_texts(smollm2):
-    tokenizers = pytest.importorskip("tokenizers")
+    import tokenizers
     compare_live(smollm2, library(smollm2, tokenizers), texts(10_000, seed=6))

@@ -255,10 +255,10 @@ def test_a_console_without_a_character_shows_a_question_mark(base, desk):
 
 
 def test_nobody_may_read_on(base, desk):
-    reader = process("generate", "--model", base, "x", "--n", 3000)
-    assert reader.stdout.read(1)
-    reader.stdout.close()
-    assert not reader.stderr.read() and reader.wait() == 1
+    with process("generate", "--model", base, "x", "--n", 3000) as writer:
+        assert writer.stdout.read(1)
+        writer.stdout.close()
+        assert not writer.stderr.read() and writer.wait() == 1
 
 
 def test_a_gap_among_the_ids_is_never_generated(desk, capsys):

@@ -32,7 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"vocab_size": 11, "context": 16, "d_model": 12, "n_heads": 2, "n_layers": 2, "d_ff": 16}
 PLACE = "a folder, größer 数"  # spaces and letters that ASCII lacks
 QUIET = {"OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-VERSIONS = (("3.10", "2.0"), ("3.12", "2.0"), ("3.12", ""), ("3.13", ""))  # of Python and NumPy; "" is the newest
+OLDEST = ("numpy==2.0.*", "matplotlib==3.9.*", "pyparsing<3.3")  # newer pyparsing makes Matplotlib 3.9 warn on import
+VERSIONS = (("3.10", OLDEST), *((f"3.{n}", ("numpy", "matplotlib")) for n in range(10, 15)))  # of Python, and packages
 
 
 def gpt(seed=0, **changes):
@@ -488,11 +489,11 @@ def two_processes():
 
 
 def versions(pythons=None):
-    """The whole suite under other versions, each in a fresh virtual environment."""
+    """The tests under other versions, each in a fresh virtual environment, and warnings are errors."""
     lines = []
     home = Path.home() / ".pyenv" / "versions"
     found = pythons or [str(path) for path in sorted(home.glob("3.1[0-9]*/bin/python"))]
-    for version, numpy in VERSIONS:
+    for version, packages in VERSIONS:
         python = next((p for p in found if subprocess.run([p, "-c", f"import sys; sys.exit(not sys.version.startswith("
                                                            f"'{version}.'))"], check=False).returncode == 0), None)
         if python is None:
@@ -501,15 +502,16 @@ def versions(pythons=None):
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run([python, "-m", "venv", folder], check=True)
             inside = Path(folder) / "bin" / "python"
-            packages = [f"numpy=={numpy}.*" if numpy else "numpy", "matplotlib", "pytest"]
-            subprocess.run([inside, "-m", "pip", "install", "--quiet", *packages], check=True)
+            subprocess.run([inside, "-m", "pip", "install", "--quiet", *packages, "pytest"], check=True)
             done = subprocess.run([inside, "-m", "pytest", "-qpno:cacheprovider"], cwd=ROOT, capture_output=True,
-                                  check=False, env={**os.environ, **QUIET, "PYTHONPATH": str(ROOT)})
-            tell = "import sys, numpy; print(sys.version.split()[0], numpy.__version__)"
+                                  check=False, env={**os.environ, **QUIET, "PYTHONPATH": str(ROOT),
+                                                    "PYTHONWARNINGS": "error"})
+            tell = ("import sys, numpy, matplotlib; "
+                    "print(sys.version.split()[0], numpy.__version__, matplotlib.__version__)")
             which = subprocess.run([inside, "-c", tell], capture_output=True, check=True, text=True).stdout.split()
             failed = [line for line in done.stdout.decode().splitlines() if line.startswith(("FAILED", "ERROR"))]
-            lines.append(f"Python {which[0]}, NumPy {which[1]}: " + ("all tests pass" if done.returncode == 0 else
-                         "\n  ".join([f"{len(failed)} tests fail", *failed[:8]])))
+            lines.append(f"Python {which[0]}, NumPy {which[1]}, Matplotlib {which[2]}: " + (
+                "all tests pass" if done.returncode == 0 else "\n  ".join([f"{len(failed)} tests fail", *failed[:8]])))
     assert not any("fail" in line for line in lines), "\n".join(lines)
     return "\n".join(lines)
 

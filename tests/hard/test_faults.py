@@ -11,8 +11,10 @@ pytest.importorskip("resource", reason="processes, signals and limits as POSIX h
 
 from lessons.course.checking import processes, runner
 from tests.hard import faults, mutations
+from tests.helpers import whole_class
 
 
+@whole_class
 @pytest.mark.parametrize("check", [
     lambda: faults.kills(12), faults.full_disk, faults.read_only, lambda: faults.interrupted_fit(12),
     faults.line_endings, faults.line_endings_of_all, faults.windows, faults.matplotlib_settings, faults.umasks,

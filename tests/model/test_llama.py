@@ -6,7 +6,7 @@ import pytest
 from lora_np import Llama, LlamaConfig, LoraConfig, Tensor, llama, lora, no_grad, ops
 from lora_np.optim import AdamW
 from lora_np.train import fit, next_token_loss
-from tests.helpers import numbers, numeric_gradients, randomized, small_llama
+from tests.helpers import check_parameter_gradients, numbers, randomized, small_llama
 
 pytestmark = pytest.mark.filterwarnings("error")
 IDS = np.array([[1, 5, 0, 6, 2], [3, 3, 4, 1, 0]])
@@ -81,20 +81,10 @@ def test_the_forward_pass_by_hand(kind):
 
 @every_kind
 def test_gradients_of_every_parameter_against_central_differences(kind):
-    model = randomized(small_llama(**{**kind, "n_layers": 1}))
+    model = randomized(small_llama(**{"n_layers": 1, "d_model": 5, "d_ff": 3, **kind}))
     for t in model.parameters():
         t.data = t.data / 3  # scores small enough for differences to be exact
-    names, tensors = zip(*model.named_parameters(), strict=True)
-
-    def loss(*parameters):
-        for t, new in zip(tensors, parameters, strict=True):
-            t.data = new
-        return next_token_loss(model, IDS[:, :-1], IDS[:, 1:])
-
-    arrays = [t.data.copy() for t in tensors]
-    loss(*arrays).backward()
-    for name, t, expected in zip(names, tensors, numeric_gradients(loss, arrays, 1.0), strict=True):
-        np.testing.assert_allclose(t.grad, expected, rtol=1e-5, atol=1e-7, err_msg=name)
+    check_parameter_gradients(model, lambda: next_token_loss(model, IDS[:, :-1], IDS[:, 1:]))
 
 
 @every_kind

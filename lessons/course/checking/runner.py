@@ -170,7 +170,7 @@ def _listen(process, job, this):
 
 def _read(stream, lines):
     """Put the lines of a stream into a queue, and None at its end."""
-    with contextlib.suppress(ValueError, OSError):
+    with contextlib.suppress(ValueError, OSError), stream:
         for line in iter(lambda: stream.readline(LONGEST), b""):
             lines.put(line)
     lines.put(None)

@@ -161,6 +161,28 @@ def executed_return(function, arguments):
     return next((node.lineno for node in returns if node.lineno <= last[-1] <= node.end_lineno), None)
 
 
+def check(path, shown, calls, patience, screen, begin, say):
+    """Import a student's file and make the calls: begin(name, i) before each, say(**record) of what came out."""
+    begin("import", 0)
+    try:
+        module = import_file(path, shown)
+    except BaseException as error:
+        kind = "syntax_error" if isinstance(error, SyntaxError) and error.filename == shown else "import_error"
+        return say(failed=kind, error=describe(error, shown), printed=screen.take())
+    there = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    say(names={name: callable(value) and getattr(value, "__module__", "") in ("exercise", None)
+               for name, value in there.items() if isinstance(name, str)})
+    for task, i, seed, first, second in calls:
+        function = there.get(task.name)
+        if callable(function):
+            begin(task.name, i)
+            say(task=task.name, check=i, seed=seed, **call(function, task.checks[i], first, second, screen, shown,
+                                                           patience))
+        else:
+            say(task=task.name, check=i, seed=seed, missing=True)
+    return say(end=True)
+
+
 def end_with_the_grader(pipe, mark):
     """End this process and those that it started when the process that reads from it is gone, however that ended."""
     def wait():
@@ -203,23 +225,5 @@ def main():
     limit(job["memory"], job["timeout"] * (len(calls) + 1))
     for name in [name for name in sys.modules if name.partition(".")[0] == "lessons"]:
         sys.modules[name] = None  # importing the checks, answers and all, is an error from here on
-    begin("import", 0)
-    try:
-        module = import_file(job["file"], job["shown"])
-    except BaseException as error:
-        kind = "syntax_error" if isinstance(error, SyntaxError) and error.filename == job["shown"] else "import_error"
-        say(failed=kind, error=describe(error, job["shown"]), printed=screen.take())
-        os._exit(0)
-    there = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-    say(names={name: callable(value) and getattr(value, "__module__", "") in ("exercise", None)
-               for name, value in there.items() if isinstance(name, str)})
-    for task, i, seed, first, second in calls:
-        function = there.get(task.name)
-        if callable(function):
-            begin(task.name, i)
-            say(task=task.name, check=i, seed=seed, **call(function, task.checks[i], first, second, screen,
-                                                           job["shown"], job["timeout"] / 4))
-        else:
-            say(task=task.name, check=i, seed=seed, missing=True)
-    say(end=True)
+    check(job["file"], job["shown"], calls, job["timeout"] / 4, screen, begin, say)
     os._exit(0)  # whatever threads the student's code started
