@@ -330,8 +330,9 @@ draw.comparison({
     "all seven at r = 3, rate 0.002": lines["hard", "all seven, r = 3", 2e-3],
 }, comparison.ASKED["hard"])
 never_seen = {key: [unseen for _, unseen in runs] for key, runs in lines.items()}
-assert max(never_seen["hard", "q, v, r = 1", 5e-3]) > min(never_seen["hard", "q, v, r = 8", 5e-3])
-assert min(never_seen["hard", "all seven, r = 3", 2e-3]) > 2 * max(never_seen["hard", "q, v, r = 16", 2e-3])
+rank_1, rank_8 = (never_seen["hard", f"q, v, r = {r}", 5e-3] for r in (1, 8))
+two, seven = (never_seen["hard", name, 2e-3] for name in ("q, v, r = 16", "all seven, r = 3"))
+assert max(rank_1) > min(rank_8) and min(seven) > 2 * max(two)
 assert max(never_seen["hard", "q, v, r = 8", 5e-4]) == 0  # page
 
 # %% [markdown]
