@@ -130,7 +130,8 @@ def rotary(x, cos, sin, heads=1):
     def turn(x, sin):  # (..., T, d)
         halves = x.reshape(*shape[:-1], heads, 2, d // heads // 2)
         y = halves * cos[:, None, None]
-        y += halves[..., ::-1, :] * np.stack([-sin, sin], axis=1)[:, None]
+        y[..., 0, :] -= halves[..., 1, :] * sin[:, None]
+        y[..., 1, :] += halves[..., 0, :] * sin[:, None]
         return y.reshape(shape)
 
     return node("rotary", turn(x.data, sin), (x, lambda g: turn(g, -sin)))

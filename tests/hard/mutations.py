@@ -104,7 +104,7 @@ FAULTS = [
     ("fast/head.py linear_cross_entropy", "share / row_sums", "1 / row_sums", "ops"),
     ("fast/head.py linear_cross_entropy", "dW += ", "dW[:] = ", "fused"),
     ("ops/loss.py counted_targets", "targets != ignore_index", "targets >= 0", "ops"),
-    ("ops/llama.py rotary", "np.stack([-sin, sin], axis=1)", "np.stack([sin, -sin], axis=1)", "fused"),
+    ("ops/llama.py rotary", "y[..., 0, :] -=", "y[..., 0, :] +=", "fused"),
     ("ops/llama.py rotary", "turn(g, -sin)", "turn(g, sin)", "fused"),
     ("ops/llama.py rms_norm", "g -= X * along", "g += X * along", "fused"),
     ("ops/llama.py swiglu", "slope += s", "pass", "fused"),

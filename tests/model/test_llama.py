@@ -236,12 +236,13 @@ def test_a_cache_is_not_copied_for_each_token():
     with no_grad():
         model(np.zeros((1, 10), int), cache)
         model([[1]], cache)
-        rooms = {id(kept.room) for kept in cache}
+        rooms = [kept.room for kept in cache]
         for _ in range(11):
             model([[1]], cache)
-        assert {id(kept.room) for kept in cache} == rooms  # room for 22 positions
+        assert all(kept.room is room for kept, room in zip(cache, rooms, strict=True))  # room for 22 positions
         model([[1]], cache)
-        assert not rooms & {id(kept.room) for kept in cache} and cache[0].shape == (1, 23)
+        assert all(kept.room is not room for kept, room in zip(cache, rooms, strict=True))
+        assert cache[0].shape == (1, 23)
 
 
 def test_what_came_out_of_a_cache_stays():

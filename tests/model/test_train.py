@@ -1,6 +1,7 @@
 """fit and evaluate: one run that must learn, what is recorded and printed, and how a run ends early."""
 
 import io
+import subprocess
 import sys
 from itertools import count
 
@@ -9,6 +10,7 @@ import pytest
 
 from lora_np import LoraConfig, Tensor, data, lora, ops, optim
 from lora_np.support import progress
+from lora_np.support.memory import peak_memory
 from lora_np.train import History, evaluate, fit, next_token_loss
 from tests.helpers import numbers, small_gpt
 
@@ -300,3 +302,12 @@ def test_real_text_goes_down():
     model = small_gpt(vocab_size=96, context=16, d_model=32, d_ff=64, dtype=np.float32)
     history = run(model, steps=150, lr=0.01, batches=data.batches(ids, 8, 16))
     assert history.train_loss[0] > 4 and np.mean(history.train_loss[-20:]) < 2.9
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux hands the most that a process held to its children")
+def test_the_peak_of_memory_is_that_of_this_process_alone():
+    held = np.ones(40_000_000)
+    assert peak_memory() > held.nbytes
+    child = subprocess.run([sys.executable, "-c", "from lora_np.support import memory; print(memory.peak_memory())"],
+                           capture_output=True, text=True, check=True)
+    assert 1e6 < int(child.stdout) < held.nbytes / 2
