@@ -46,7 +46,7 @@ def row(report, what, mode, peer, wanted, rounds, name=ours):
         medians = [statistics.median(run) for run in runs]
         middle, (must, aim) = statistics.median(medians), wanted[size]
         _, low, high = spread([r for run in runs for r in run])
-        verdict = "" if must is None else f": {'holds' if middle <= must else 'not reached'}, must {must:.2f} ({aim:.2f})"
+        verdict = "" if must is None else f": {'holds' if round(middle, 2) <= must else 'not reached'}, must {must:.2f} ({aim:.2f})"
         cells.append(f"{' '.join(f'{m:.2f}' for m in medians)} [{low:.2f}, {high:.2f}]{verdict}")
     report.line(f"| {what} | {' | '.join(cells)} |")
 

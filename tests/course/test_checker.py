@@ -205,6 +205,7 @@ LOOP = "def break_even(d, k):\n    while d:\n        k += 1\n"
 
 
 @solved
+@whole_class
 def test_a_loop_in_one_function_costs_only_that_function(tmp_path):
     verdict = verdict_of(tmp_path, "08", with_function("08", LOOP), timeout=1)
     assert (verdict.status, verdict.passed) == ("timeout", 8)
@@ -223,6 +224,7 @@ def test_what_was_checked_before_a_loop_stands(tmp_path):
 
 
 @solved
+@whole_class
 def test_every_function_may_hang_and_crash_by_itself(tmp_path):
     text = LOOP + "import os\ndef lora_count(d, k, r):\n    os._exit(3)\ndef largest_rank(d, k, saving):\n    return 1"
     verdict = verdict_of(tmp_path, "08", with_function("08", text), timeout=1)
@@ -231,6 +233,7 @@ def test_every_function_may_hang_and_crash_by_itself(tmp_path):
 
 
 @solved
+@whole_class
 def test_slow_but_right_is_no_loop(tmp_path, monkeypatch):
     text = ("import time\nright = lora_count\ndef lora_count(d, k, r):\n    time.sleep(0.3)\n"
             "    return right(d, k, r)")
