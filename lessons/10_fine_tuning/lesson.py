@@ -123,12 +123,13 @@ assert best(by_rate["LoRA"]) > best(by_rate["full"])
 assert best(by_rate["full"]) == 1e-3 and 1e-2 <= best(by_rate["LoRA"]) <= 3e-2  # page
 
 # %% [markdown]
-# LoRA is best at a rate ten times as large, or somewhat more (at 0.01 and 0.03 it is about level). Whoever takes over the rate of
+# LoRA is best at a rate 10 to 30 times as large (0.01 and 0.03 are about level). Whoever takes over the rate of
 # full fine-tuning finds LoRA slow, and whoever takes over LoRA's for full fine-tuning breaks the model. About ten times is what was
 # found for large models, too ([Schulman and Thinking Machines Lab 2025](https://thinkingmachines.ai/blog/lora/)).
 #
-# And must the rate be found anew when the rank changes? By lesson 09 the step of $BA$ with AdamW grows as $\alpha$
-# does, if $\alpha$ is the same at every rank, and as $r$ does, if $\alpha = r$ is kept. Rank 1 and rank 64 both ways:
+# And must the rate be found anew when the rank changes? By lesson 09 AdamW's first step
+# of the update is proportional to $\alpha$, whatever the rank: the same at every rank if $\alpha$ is, and growing with
+# $r$ if $\alpha = r$. Rank 1 and rank 64 both ways:
 
 # %%
 by_rank = {(r, alpha): try_rates(RATES, r, alpha)
@@ -146,8 +147,8 @@ assert by_rank[64, 64][3e-2] > frozen_loss - 0.05 and by_rank[64, 8][3e-2] < fro
 # $\alpha$ fixed it does not fall, and one rate serves all three ranks. So from here on the course leaves $\alpha$ at 8
 # when it changes the rank. You will meet $\alpha = r$ or $2 r$ in much code; it is as good, if the learning rate is
 # found again for each rank. (One seed. A second one, and runs of 100 steps, gave the same order; another seed moves a
-# loss by about 0.01. In large models, too, the best rate stays across ranks with one way of scaling and falls as $1 /
-# r$ with another: [Chen, Villar and Hayou 2026](https://arxiv.org/abs/2602.06204).)
+# loss by about 0.01. In large models, too, the best rate stays across ranks with one way of scaling and falls as
+# $1 / r$ with another: [Chen, Villar and Hayou 2026](https://arxiv.org/abs/2602.06204).)
 
 # %%
 from lessons.course.pages.drawings import fine_tuning as draw
@@ -157,8 +158,8 @@ draw.learning_rates(by_rate, by_rank, frozen_loss)
 # %% [markdown]
 # ## Train
 #
-# Now at length. Both runs see the same 250 batches of Python source, of twice the size, each at its best of three rates
-# in such runs: 0.02 and 0.003.
+# Now a longer run. Both methods see the same 250 batches, of 16 windows instead of 8, each at the best of three rates
+# tried at this length: 0.02 and 0.003.
 
 # %%
 STEPS = 250
@@ -231,4 +232,4 @@ assert abs(merged - unmerged) < 1e-4  # page
 # %% [markdown]
 # **Exercise.** In [ex10_targets.py](ex10_targets.py) you choose the layers that target names stand for, say which parameters
 # train, and load an adapter into a model. `python -m lessons check 10` also checks that a name which matches nothing is
-# refused, and an adapter of another base.
+# refused, and so is an adapter of another base.

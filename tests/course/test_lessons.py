@@ -345,3 +345,9 @@ def test_a_reader_s_own_seeds_and_steps_are_what_the_comparison_of_lesson_13_say
                       "At 150 steps PiSSA at r = 2 and DoRA at r = 4 beat LoRA with every seed",
                       "At 90 steps no variant beats LoRA with every seed",
                       "At 60 steps no variant beats LoRA with every seed"]
+
+
+def test_a_formula_stands_on_one_line():
+    assert scripts.math_for_hosts("so $a$ and `$x` it is") == "so $`a`$ and `$x` it is"
+    with pytest.raises(ValueError, match=r"over two lines.*so \$a"):
+        scripts.math_for_hosts("so $a\n+ b$ it is")

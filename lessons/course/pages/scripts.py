@@ -110,7 +110,10 @@ def math_for_hosts(text):
     """Prose with $...$ and $$ blocks in the form that code hosts leave alone."""
     text = re.sub(r"^\$\$\n(.*?)\n\$\$$", r"```math\n\1\n```", text, flags=re.S | re.M)
     parts = re.split(r"(```.*?```|`[^`]*`)", text, flags=re.S)  # code stays as it is
-    return "".join(part if i % 2 else re.sub(r"\$([^$\n]+)\$", r"$`\1`$", part) for i, part in enumerate(parts))
+    parts[::2] = [re.sub(r"\$([^$\n]+)\$", r"$`\1`$", part) for part in parts[::2]]
+    if stray := re.search(r"^.*(?<!`)\$(?!`).*$", "".join(parts[::2]), re.M):
+        raise ValueError(f"a formula that goes over two lines, or a $ without another: {stray[0]}")
+    return "".join(parts)
 
 
 def page_blocks(cell):
