@@ -7,14 +7,14 @@ from pathlib import Path
 
 from .checkpoint import load_adapter, load_model, load_tokenizer, save_model
 from .checkpoint.atomic import read_json
+from .extras.tuning.chatml import END, chat_ids
+from .extras.tuning.rows import with_prefix
+from .extras.tuning.tune import STATE, Settings, check_out, tune
 from .generate import stream
 from .lora import merge, remove
 from .support import terminal
 from .support.memory import keep_freed_memory
 from .tokenizer import check_tokenizer
-from .tuning.chatml import END, chat_ids
-from .tuning.rows import with_prefix
-from .tuning.tune import STATE, Settings, check_out, tune
 
 HELP = {"r": "rank of the update", "alpha": "the update is scaled by alpha / r",
         "targets": "layers to adapt, by name, with commas between; or all-linear", "steps": "steps of training",

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .extras.tuning.rows import completions  # noqa: F401 - as is this
 from .support.checks import as_array, check_int, check_number, expect
 from .tokenizer import ALPHABET, CharTokenizer, check_tokenizer  # noqa: F401 - importable from here, too
-from .tuning.rows import completions  # noqa: F401 - as is this
 
 
 def english() -> str:

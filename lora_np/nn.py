@@ -217,7 +217,7 @@ class RMSNorm(Module):
         return ops.rms_norm(x, self.weight, self.eps)
 
 
-dropout_rng = ContextVar("dropout_rng", default=None)  # in the place of a layer's own: a thread's, in fast/parallel.py
+dropout_rng = ContextVar("dropout_rng", default=None)  # a thread's, in the place of a layer's own
 
 
 class Dropout(Module):

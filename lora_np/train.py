@@ -7,7 +7,7 @@ import numpy as np
 
 from . import ops
 from .decoder import Decoder
-from .fast.parallel import count_targets, data_parallel
+from .extras.fast.parallel import count_targets, data_parallel
 from .graph import no_grad
 from .nn import Module, evaluating
 from .optim import clip_grad_norm
@@ -48,7 +48,7 @@ def fit(model, batches, optimizer, steps, schedule=None, validation=(), every=10
     validation: a list of (x, y), evaluated before the first step, after every `every` steps and at the
     end. clip: the largest global L2 norm of the gradients, or None. Progress goes to stderr: one live line
     on a terminal, a plain line at each evaluation elsewhere, nothing if quiet. threads: how many share a batch out
-    (fast/parallel.py). start: how many of the steps were taken before, by an earlier fit that this one goes on with.
+    (extras/fast/parallel.py). start: how many of the steps an earlier fit has taken, which this one goes on with.
     after: called as after(step, history) when a step has been taken, counted from 1; Ctrl-C waits for its end.
     Raises FloatingPointError when the loss, or the gradient that is to be clipped, is no longer finite; that step is
     not taken. Ctrl-C ends the training and returns what there is.

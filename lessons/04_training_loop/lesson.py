@@ -315,7 +315,7 @@ assert np.isclose(3 / 8 * three + 5 / 8 * five, all_eight)
 # This is how training is spread over many machines: each holds all parameters and takes loss and gradients of its own part
 # of the batch, the gradients are added up over the network, and every machine takes the same step. It is called *data
 # parallelism*. `fit(…, threads=2)` does it with two threads of one machine
-# ([fast/parallel.py](../../lora_np/fast/parallel.py)); a larger model gains from it, a small one does not.
+# ([extras/fast/parallel.py](../../lora_np/extras/fast/parallel.py)); a larger model gains from it, a small one does not.
 
 # %% [markdown]
 # ## Key points

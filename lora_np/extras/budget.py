@@ -7,10 +7,10 @@ with LoRA 350 GB. Here, in float16 with AdamW and without activations: 349.2 GB,
 
 from dataclasses import dataclass
 
-from ..fast.attention import BLOCK
 from ..lora import LoraConfig
 from ..support.checks import check_int, expect
 from ..transformer import GPTConfig
+from .fast.attention import BLOCK
 
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "mixed": 2}  # of a weight, a gradient, an activation
 STATES = {"adamw": 2, "momentum": 1, "sgd": 0}  # numbers that an optimizer keeps for each trainable parameter

@@ -12,10 +12,10 @@ loss.py          cross_entropy
 attention.py     causal_attention
 llama.py         rms_norm silu swiglu rotary, for Llama's decoder
 others.py        gelu where max log_softmax, for models of your own
-../fast/         causal_attention of long sequences, linear_cross_entropy: the same in less time or memory
+../extras/fast/       causal_attention of long sequences, linear_cross_entropy: the same in less time or memory
 """
 
-from ..fast.head import linear_cross_entropy
+from ..extras.fast.head import linear_cross_entropy
 from .arrays import concatenate, getitem, matmul, mean, reshape, sum, transpose
 from .attention import causal_attention
 from .elementwise import add, div, exp, log, mul, neg, pow, relu, sqrt, sub, tanh

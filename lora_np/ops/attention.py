@@ -1,8 +1,8 @@
-"""Attention, as the papers write it. For long sequences fast/attention.py computes the same in less time and memory."""
+"""Attention, as the papers write it; extras/fast/attention.py computes the same in less time for long sequences."""
 
 import numpy as np
 
-from ..fast.attention import BLOCK, blocked_attention
+from ..extras.fast.attention import BLOCK, blocked_attention
 from ..graph import memoize_last
 from ..support.checks import check_int
 from ..tensor import node, operation

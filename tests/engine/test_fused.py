@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lora_np import Tensor, no_grad, ops
-from lora_np.fast import attention as blocks
+from lora_np.extras.fast import attention as blocks
 from tests.helpers import check_gradients, gradients
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -366,7 +366,7 @@ def test_the_head_in_blocks_of_rows_is_the_head_at_once(max_logits, monkeypatch)
         return ops.linear_cross_entropy(x, weight, targets)
 
     whole = [loss(x, weight).data, *gradients(loss, x, weight)]
-    monkeypatch.setattr("lora_np.fast.head.MAX_LOGITS", max_logits)
+    monkeypatch.setattr("lora_np.extras.fast.head.MAX_LOGITS", max_logits)
     for got, expected in zip([loss(x, weight).data, *gradients(loss, x, weight)], whole, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-15)
 

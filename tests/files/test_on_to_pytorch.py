@@ -12,7 +12,7 @@ import pytest
 
 from lora_np import Llama, LlamaConfig, LoraConfig, generate, lora, optim, train
 from lora_np.checkpoint import load_adapter, load_model, load_tokenizer, save_adapter, save_model
-from lora_np.tuning import rows
+from lora_np.extras.tuning import rows
 from tests.helpers import live
 
 ROOT = Path(__file__).parents[2]

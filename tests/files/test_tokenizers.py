@@ -9,8 +9,8 @@ import pytest
 
 from lora_np.checkpoint import load_model, load_tokenizer, save_model
 from lora_np.checkpoint.tokenizers import from_gguf, save_tokenizer, tokenizer_kind
+from lora_np.extras.tuning.chatml import chat_ids
 from lora_np.tokenizer import BPETokenizer, CharTokenizer
-from lora_np.tuning.chatml import chat_ids
 from tests.helpers import live, real, small_gpt
 from tests.texts import texts
 

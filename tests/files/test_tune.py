@@ -15,8 +15,8 @@ import pytest
 from lora_np import GPT, GPTConfig, Llama, LlamaConfig, generate, train
 from lora_np import __main__ as command
 from lora_np.checkpoint import load_adapter, load_model, load_tokenizer, safetensors, save_model
+from lora_np.extras.tuning import tune
 from lora_np.tokenizer import CHARACTER, BPETokenizer, CharTokenizer
-from lora_np.tuning import tune
 from tests.helpers import real
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from lora_np import data
-from lora_np.tokenizer import CHARACTER, BPETokenizer, CharTokenizer
-from lora_np.tuning.chatml import chat_ids, default_system
-from lora_np.tuning.rows import (
+from lora_np.extras.tuning.chatml import chat_ids, default_system
+from lora_np.extras.tuning.rows import (
     IGNORE,
     Row,
     RowBatches,
@@ -21,6 +20,7 @@ from lora_np.tuning.rows import (
     to_row,
     to_rows,
 )
+from lora_np.tokenizer import CHARACTER, BPETokenizer, CharTokenizer
 from tests.helpers import small_gpt
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from lora_np.fast.blas import one_blas_thread
+from lora_np.extras.fast.blas import one_blas_thread
 
 from . import by_hand
 

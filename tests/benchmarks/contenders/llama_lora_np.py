@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 from lora_np import LoraConfig, generate
 from lora_np.checkpoint import load_model
-from lora_np.fast.parallel import data_parallel
+from lora_np.extras.fast.parallel import data_parallel
 from lora_np.lora import add_lora
 from lora_np.optim import AdamW
 from lora_np.support.memory import keep_freed_memory

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 from lora_np import ops
-from lora_np.fast.parallel import data_parallel
+from lora_np.extras.fast.parallel import data_parallel
 
 from . import lora_np
 

@@ -3,12 +3,12 @@ in less memory. The tests hold it against that."""
 
 import numpy as np
 
-from ..graph import grad_enabled, ignore_stale_flag
-from ..ops.layers import floating
-from ..ops.loss import back_in_place, counted_targets, likelihoods
-from ..ops.softmax import stabilised
-from ..support.checks import as_array
-from ..tensor import node, operation
+from ...graph import grad_enabled, ignore_stale_flag
+from ...ops.layers import floating
+from ...ops.loss import back_in_place, counted_targets, likelihoods
+from ...ops.softmax import stabilised
+from ...support.checks import as_array
+from ...tensor import node, operation
 
 MAX_LOGITS = 1 << 24  # that it holds at a time
 

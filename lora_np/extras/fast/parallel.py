@@ -7,10 +7,10 @@ from contextvars import copy_context
 
 import numpy as np
 
-from ..graph import backpropagate
-from ..nn import dropout_rng
-from ..support.checks import check_int
-from ..tensor import node
+from ...graph import backpropagate
+from ...nn import dropout_rng
+from ...support.checks import check_int
+from ...tensor import node
 from .blas import one_blas_thread
 
 

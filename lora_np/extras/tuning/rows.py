@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..support.checks import check_int, check_number
-from ..tokenizer import BPETokenizer, CharTokenizer, check_tokenizer
+from ...support.checks import check_int, check_number
+from ...tokenizer import BPETokenizer, CharTokenizer, check_tokenizer
 from .chatml import chat_ids
 
 IGNORE = -100  # a target that cross_entropy leaves out

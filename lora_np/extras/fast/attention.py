@@ -7,9 +7,9 @@ by the row sums costs T c divisions, dividing E would cost T S.
 
 import numpy as np
 
-from ..graph import memoize_last
-from ..ops.softmax import masked_exp
-from ..tensor import node
+from ...graph import memoize_last
+from ...ops.softmax import masked_exp
+from ...tensor import node
 
 BLOCK = 32  # queries at a time
 
