@@ -52,9 +52,8 @@ def backpropagate(start, gradient, retain_graph=False):
         if not edges:
             leaves[this] = g if this in summed else g.copy()  # what a vjp gave may belong to somebody else
             continue
-        if g.flags.writeable:  # several vjps read it
-            g = g if this in summed else g.view()
-            g.setflags(write=False)
+        g = g.view()  # read-only, since several vjps read it; what it shows stays as writeable as it was
+        g.setflags(False)
         for target, vjp in edges:
             d = vjp(g)  # the chain rule: this node's share of dL/d(target)
             if type(d) is not np.ndarray or d.shape != target.shape or d.dtype != target.dtype:
@@ -77,17 +76,16 @@ def _oldest_first(start):
     A node's serial number is larger than its operands', because they existed first. So sorting by
     it is a topological order, without recursion: 50,000 operations in a row are no problem.
     """
-    found, todo = {start}, [start]
-    while todo:
-        this = todo.pop()
+    found, walk = {start}, [start]
+    for this in walk:  # which grows meanwhile
         if this.edges is None:
             raise RuntimeError(f"backward: an earlier backward freed the graph at this {this.name}; run the "
                                "forward pass again, or use retain_graph=True in the first backward")
         for target, _ in this.edges:
             if target not in found:
                 found.add(target)
-                todo.append(target)
-    return [(this, this.edges) for this in sorted(found, key=attrgetter("serial"))]
+                walk.append(target)
+    return [(this, this.edges) for this in sorted(walk, key=attrgetter("serial"))]
 
 
 def unbroadcast(g, shape, name="unbroadcast"):
@@ -97,13 +95,13 @@ def unbroadcast(g, shape, name="unbroadcast"):
     Raises ValueError where no broadcast leads from that shape to g's: a vjp is then wrong.
     """
     extra = g.ndim - len(shape)
+    if shape and g.shape[extra:] == shape:  # a product with ones sums rows several times faster than .sum
+        rows = np.ones(math.prod(g.shape[:extra]), g.dtype if g.dtype.kind == "f" else float)
+        return (rows @ g.reshape(len(rows), math.prod(shape))).reshape(shape)
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
         raise ValueError(f"{name}: its vjp gave a gradient of shape {g.shape} for an operand of shape {shape}; they "
                          "must be equal, or the operand must broadcast to the gradient. Is a transpose missing?")
     stretched = [i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1]
-    if shape and not stretched:  # a product with ones sums the rows several times faster than .sum
-        rows = np.ones(math.prod(g.shape[:extra]), g.dtype if g.dtype.kind == "f" else float)
-        return (rows @ g.reshape(len(rows), math.prod(shape))).reshape(shape)
     return g.sum(axis=(*range(extra), *stretched), dtype=np.result_type(g, np.float32)).reshape(shape)
 
 

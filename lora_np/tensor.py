@@ -8,6 +8,7 @@ numbers that the forward pass saw, and why operations may keep arrays without co
 """
 
 from contextvars import ContextVar
+from operator import attrgetter
 
 import numpy as np
 
@@ -79,9 +80,11 @@ class Tensor:
     @classmethod
     def from_array(cls, value) -> "Tensor":
         """A Tensor around an array that nobody else will write to: no copy."""
-        self, array = object.__new__(cls), np.asarray(value)
-        array.setflags(write=False)
-        self._data, self._node, self._requires_grad, self.grad, self.name = array, None, False, None, None
+        self = object.__new__(cls)
+        self._data = np.asarray(value)
+        self._data.setflags(False)  # not writeable
+        self._node = self.grad = self.name = None
+        self._requires_grad = False
         return self
 
     def replace_array(self, array):
@@ -184,11 +187,11 @@ class Tensor:
     def __eq__(self, other): return compare(np.equal, self._data, other)
     def __ne__(self, other): return compare(np.not_equal, self._data, other)
 
-    shape = property(lambda self: self._data.shape)
-    dtype = property(lambda self: self._data.dtype)
-    ndim = property(lambda self: self._data.ndim)
-    size = property(lambda self: self._data.size)
-    nbytes = property(lambda self: self._data.nbytes)
+    shape = property(attrgetter("_data.shape"))
+    dtype = property(attrgetter("_data.dtype"))
+    ndim = property(attrgetter("_data.ndim"))
+    size = property(attrgetter("_data.size"))
+    nbytes = property(attrgetter("_data.nbytes"))
 
     @property
     def T(self) -> "Tensor": return self.transpose()

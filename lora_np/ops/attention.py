@@ -58,7 +58,7 @@ def causal_attention(q, k, v, heads=1, kv_heads=None):
     @memoize_last
     def to_scores(g):  # dS / sqrt(c), which dq and dk share
         G = split(g)
-        return P * (G @ V.swapaxes(-1, -2) - (G * split(y)).sum(axis=-1, keepdims=True)) / root
+        return P * (G @ V.swapaxes(-1, -2) - np.vecdot(G, split(y))[..., None]) / root
 
     return node("causal_attention", y,
                 (q, lambda g: join(to_scores(g) @ K)),
@@ -69,7 +69,7 @@ def causal_attention(q, k, v, heads=1, kv_heads=None):
 def _causal_softmax(scores):
     """softmax(scores + mask): each row over the positions that its query may see. scores (..., T, S), overwritten."""
     E = masked_exp(scores)
-    E /= E.sum(axis=-1, keepdims=True)
+    E /= E @ np.ones((E.shape[-1], 1), E.dtype)  # sums rows faster than .sum
     return E
 
 

@@ -2,18 +2,19 @@
 as such, and costs a fraction of its composition from primitives. The tests hold each against that."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
 from ..support.checks import as_array, check_generator, check_number
-from ..tensor import as_tensor, node, operation
+from ..tensor import Tensor, as_tensor, node, operation
 from .arrays import product, widened
 
 
 def floating(x):
     """x as a Tensor of floating point; integers become float64."""
-    x = as_tensor(x)
-    return x if x._data.dtype.kind == "f" else as_tensor(x.data.astype(float))
+    x = x if isinstance(x, Tensor) else as_tensor(x)
+    return x if x.data.dtype.kind == "f" else as_tensor(x.data.astype(float))
 
 
 def indices(name, ids, size):
@@ -21,9 +22,10 @@ def indices(name, ids, size):
     ids = as_array(name, ids)
     if ids.dtype.kind not in "iu" and ids.size:
         raise TypeError(f"{name}: expected integers, got {ids.dtype}")
-    if ids.size and not 0 <= ids.min() <= ids.max() < size:
+    index = ids.astype(np.intp, copy=False)
+    if ids.size and index.view(np.uintp).max() >= size:  # without its sign, a negative number is a huge one
         raise IndexError(f"{name}: expected integers from 0 to {size - 1}, got {ids.min()} to {ids.max()}")
-    return ids.astype(np.intp, copy=False)
+    return index
 
 
 @operation
@@ -81,13 +83,14 @@ def embedding(weight, ids):
     def to_weight(g):
         # Sort the rows by id, then sum each run of equal ids: np.add.at does the same several times slower.
         out, flat = np.zeros((V, d), g.dtype), ids.ravel()
-        order = np.argsort(flat, kind="stable")
-        rows, starts = np.unique(flat[order], return_index=True)
-        if len(rows):
-            out[rows] = np.add.reduceat(g.reshape(len(flat), d)[order], starts)
+        order = flat.argsort(kind="stable")
+        flat = flat[order]
+        starts = np.concatenate([[0], (flat[1:] != flat[:-1]).nonzero()[0] + 1])
+        if flat.size:
+            out[flat[starts]] = np.add.reduceat(g.reshape(len(flat), d)[order], starts)
         return out
 
-    return node("embedding", weight.data[ids], (weight, to_weight))
+    return node("embedding", weight.data.take(ids, axis=0), (weight, to_weight))
 
 
 @operation
@@ -114,7 +117,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
     shape, W = x.shape, weight.data
     # Rows as one matrix: a mean is then a product with a vector of 1/d, several times faster than .mean(-1).
     X = widened(x.data.reshape(-1, d))
-    average = np.full(d, 1 / d, X.dtype)
+    average = averaging(d, X.dtype)
     xhat = X - X[:, :1]  # first less one of its own, so that in a row far from 0 the rounding of the mean does not show
     xhat -= product(xhat, average)[:, None]
     std = np.sqrt(np.vecdot(xhat, xhat) / d + eps)[:, None]
@@ -137,6 +140,14 @@ def layer_norm(x, weight, bias, eps=1e-5):
                 (x, to_x),
                 (weight, lambda g: np.einsum("nd,nd->d", widened(g.reshape(-1, d)), xhat)),
                 (bias, lambda g: g))
+
+
+@lru_cache(maxsize=64)
+def averaging(d, dtype):
+    """(d,) of 1/d: a product with it is a mean."""
+    average = np.full(d, 1 / d, dtype)
+    average.setflags(write=False)
+    return average
 
 
 @operation

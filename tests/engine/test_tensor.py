@@ -678,6 +678,8 @@ def test_backward_through_a_node_writes_into_nothing_that_a_vjp_keeps():
     u = t * 2
     (dot(u, W) + dot(u, W)).backward()
     assert W.tolist() == [1, 2, 3] and t.grad.tolist() == [4, 8, 12] and W.flags.writeable
+    dot(t * 2, W).backward()  # the vjp of * reads W itself
+    assert W.flags.writeable
 
 
 def test_a_vjp_that_writes_into_g_is_named():
