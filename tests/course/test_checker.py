@@ -16,7 +16,7 @@ import pytest
 from lessons import __main__ as command
 from lessons.course.checking import compare, describe, diagnosis, judge, problems, runner, tasks, transport, worker
 from lessons.course.checking.source import Source
-from lessons.course.classroom import feedback, progress, watching
+from lessons.course.classroom import feedback, watching
 from lora_np import Tensor
 from tests.helpers import whole_class
 
@@ -217,6 +217,7 @@ def test_a_loop_in_one_function_costs_only_that_function(tmp_path):
 
 
 @solved
+@whole_class
 def test_what_was_checked_before_a_loop_stands(tmp_path):
     text = "def largest_rank(d, k, saving):\n    while saving == 0.9 and d == 8: pass\n    return right(d, k, saving)"
     verdict = verdict_of(tmp_path, "08", with_function("08", "right = largest_rank\n" + text), timeout=1)
@@ -361,17 +362,8 @@ def test_check_imports_one_exercise_and_no_matplotlib():
         f"lessons.{EXERCISES['09'].folder.name}.checks"] and "matplotlib" not in modules, done.stderr
 
 
-@pytest.fixture
-def desk(tmp_path, monkeypatch):
-    """A student's own folder with the stubs."""
-    monkeypatch.setattr(tasks.Exercise, "file", property(lambda exercise: tmp_path / f"{exercise.name}.py"))
-    monkeypatch.setattr(progress, "FOLDER", tmp_path / ".progress")
-    for name, text in tasks.stubs().items():
-        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-    return tmp_path
-
-
 @solved
+@whole_class
 def test_hint_works_on_the_function_that_hangs_and_on_a_chosen_one(desk, capsys):
     (desk / "ex08_parameter_counts.py").write_text(with_function("08", LOOP), encoding="utf-8")
     assert command.main(["hint", "08", "--timeout", "1"]) == 0 and "break_even, hint 1 of 4" in capsys.readouterr().out
@@ -391,6 +383,7 @@ def test_one_odd_file_leaves_check_hint_and_next_working(desk, capsys, monkeypat
 
 
 @solved
+@whole_class
 def test_watch_checks_again_when_a_file_is_saved_and_goes_on(desk, capsys):
     shown, exercises = [], [EXERCISES["08"], EXERCISES["09"]]
     edits = [("08", "def f(:"), ("08", with_function("08", "")), ("09", with_function("09", ""))]

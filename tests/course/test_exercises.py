@@ -7,7 +7,8 @@ import pytest
 
 from lessons import __main__ as command
 from lessons.course.checking import diagnosis, judge, tasks
-from lessons.course.classroom import feedback, progress
+from lessons.course.classroom import feedback
+from tests.helpers import whole_class
 
 from .desk import EXERCISES, SOLVED, TASKS, here, verdict_of, verdict_on, verdict_on_text, with_function
 
@@ -338,6 +339,7 @@ def test_wrong_code_that_is_easy_to_pass_or_to_misread(number, text, words, know
 
 
 @solved
+@whole_class
 def test_files_that_do_not_run(tmp_path):
     for text, status, words in [
             ("def f(:\n", "syntax_error", "line 1, invalid syntax"), ("x = '\0'", "syntax_error", "null byte"),
@@ -354,16 +356,6 @@ def test_breaking_a_passing_file_changes_the_verdict(number):
     last = EXERCISES[number].tasks[-1].name
     broken = verdict_on_text(number, with_function(number, f"{last} = lambda *a: 'no'"))
     assert broken.status == "fail" and broken.first.name == last
-
-
-@pytest.fixture
-def desk(tmp_path, monkeypatch):
-    """A student's own folders: exercises and progress."""
-    monkeypatch.setattr(tasks.Exercise, "file", property(lambda exercise: tmp_path / f"{exercise.name}.py"))
-    monkeypatch.setattr(progress, "FOLDER", tmp_path / ".progress")
-    for name, text in tasks.stubs().items():
-        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-    return tmp_path
 
 
 @here

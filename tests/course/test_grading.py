@@ -12,18 +12,9 @@ from lessons.course.checking import judge, tasks
 from lessons.course.classroom import grading
 from tests.helpers import whole_class
 
-from .desk import here
+from .desk import RIGHT, here
 
 NAME = "ex08_parameter_counts"
-RIGHT = """
-def lora_count(d, k, r):
-    {}
-    return r * (d + k)
-def break_even(d, k):
-    return (d * k - 1) // (d + k)
-def largest_rank(d, k, saving):
-    return sum(1 - r * (d + k) / (d * k) > saving for r in range(1, min(d, k)))
-"""
 right = RIGHT.format("pass")
 STUB = tasks.stubs()[NAME]
 CLASS = {  # student: (file, status, a word of the message)

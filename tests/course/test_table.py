@@ -11,18 +11,15 @@ import pytest
 from lessons import __main__ as command
 from lessons.course.checking import judge, runner, tasks
 from lessons.course.classroom import exports, grading, report, table
+from tests.helpers import whole_class
 
+from .desk import RIGHT as TEMPLATE
 from .desk import here
 
+pytestmark = whole_class
+
 NAME = tasks.names()["08"]
-RIGHT = """
-def lora_count(d, k, r):
-    return r * (d + k)
-def break_even(d, k):
-    return (d * k - 1) // (d + k)
-def largest_rank(d, k, saving):
-    return sum(1 - r * (d + k) / (d * k) > saving for r in range(1, min(d, k)))
-"""
+RIGHT = TEMPLATE.replace("    {}\n", "")
 WRONG = RIGHT.replace("return r * (d + k)\n", "return r * d\n", 1)
 ENDLESS = RIGHT.replace("return r * (d + k)\n", "__import__('time').sleep(1000)\n", 1)
 

@@ -35,27 +35,29 @@ def data_parallel(loss, threads, say=print):
 
 
 def _shared_out(loss, pool, generators):
-    def part(rng, model, x, y):
-        """(the loss of a part, {leaf: its gradient})"""
+    def part(rng, share, model, x, y):
+        """(share times the loss of a part, {leaf: its gradient})"""
         dropout_rng.set(rng)
         value = loss(model, x, y)
-        recorded = value.requires_grad
-        return value.data, backpropagate(value._node, np.ones_like(value.data)) if recorded else {}
+        share = np.full_like(value.data, share)
+        return share * value.data, backpropagate(value._node, share) if value.requires_grad else {}
 
     def shared(model, x, y):
         cuts = [(x[rows], y[rows]) for rows in np.array_split(np.arange(len(x)), min(len(generators), len(x)))]
         cuts = [(a, b) for a, b in cuts if count_targets(a, b)] or [(x, y)]
-        jobs = [(copy_context().run, part, rng, model, a, b) for rng, (a, b) in zip(generators, cuts, strict=False)]
-        others = [pool.submit(*job) for job in jobs[1:]]
-        results = [jobs[0][0](*jobs[0][1:]), *(other.result() for other in others)]  # the first in this thread
-        shares = np.array([count_targets(*part) for part in cuts]) / max(1, count_targets(x, y))
-        value = sum(v.dtype.type(share) * v for share, (v, _) in zip(shares, results, strict=True))
+        shares = np.array([count_targets(*cut) for cut in cuts]) / max(1, count_targets(x, y))
+        jobs = [(part, rng, share, model, *cut) for rng, share, cut in zip(generators, shares, cuts, strict=False)]
+        others = [pool.submit(copy_context().run, *job) for job in jobs[1:]]
+        results = [copy_context().run(*jobs[0]), *(other.result() for other in others)]  # the first in this thread
         sums = {}
-        for share, (_, gradients) in zip(shares, results, strict=True):
+        for _, gradients in results:
             for leaf, g in gradients.items():
-                g *= g.dtype.type(share)
-                sums[leaf] = sums[leaf] + g if leaf in sums else g
-        return node("shared out", value, *((leaf, lambda g, d=d: g * d) for leaf, d in sums.items()))
+                if leaf in sums:
+                    sums[leaf] += g
+                else:
+                    sums[leaf] = g
+        return node("shared out", sum(value for value, _ in results), *(
+            (leaf, lambda g, d=d: g * d) for leaf, d in sums.items()))
 
     return shared
 
