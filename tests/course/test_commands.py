@@ -10,6 +10,7 @@ import pytest
 from lessons.course.checking.tasks import LESSONS
 from tests.helpers import whole_class
 
+pytestmark = whole_class
 ROOT = LESSONS.parent
 LOADED = """
 import runpy, sys
@@ -58,7 +59,7 @@ def test_the_course_runs_in_a_folder_with_any_name(project):
     assert status == 0 and "1 of 1 lessons ran through" in out, err
 
 
-@pytest.mark.parametrize("encoding", [pytest.param("cp932", marks=whole_class), pytest.param("cp437", marks=whole_class), "ascii"])
+@pytest.mark.parametrize("encoding", ["cp932", "cp437", "ascii"])
 def test_a_lesson_as_a_script_prints_into_a_file_of_any_encoding(project, encoding):
     script = next((project / "lessons").glob("01_*/lesson.py"))
     assert "·" in script.read_text(encoding="utf-8"), "which neither ASCII nor cp932 has"

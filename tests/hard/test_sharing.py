@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import whole_class
+
+pytestmark = whole_class
 ROOT = Path(__file__).resolve().parents[2]
 FILE = """
 import os
