@@ -44,16 +44,12 @@ def backpropagate(start, gradient, retain_graph=False):
     start: a Node or a leaf. gradient: a fresh array of its shape and dtype. Raises RuntimeError, before
     anything is computed, where an earlier backward freed part of the graph.
     """
-    arrived, summed, leaves = {start: gradient}, {start}, {}
+    arrived, summed = {start: gradient}, {start}
     walk = _oldest_first(start)
     while walk:
         this, edges = walk.pop()
-        g = arrived.pop(this)  # complete: all that was computed from `this` has been walked
-        if not edges:
-            leaves[this] = g if this in summed else g.copy()  # what a vjp gave may belong to somebody else
-            continue
-        g = g.view()  # read-only, since several vjps read it; what it shows stays as writeable as it was
-        g.setflags(False)
+        g = arrived.pop(this).view()  # complete: all that was computed from `this` has been walked
+        g.setflags(False)  # read-only, since several vjps read it; what it shows stays as writeable as it was
         for target, vjp in edges:
             d = vjp(g)  # the chain rule: this node's share of dL/d(target)
             if type(d) is not np.ndarray or d.shape != target.shape or d.dtype != target.dtype:
@@ -67,11 +63,12 @@ def backpropagate(start, gradient, retain_graph=False):
                 summed.add(target)
         if not retain_graph:
             this.edges = None
-    return leaves
+    # What is left has arrived at leaves. What a vjp gave may belong to somebody else.
+    return {leaf: g if leaf in summed else g.copy() for leaf, g in arrived.items()}
 
 
 def _oldest_first(start):
-    """[(node or leaf, its edges)] of all that is behind start, each before what was computed from it.
+    """[(node, its edges)] of all nodes from which start was computed, each before what was computed from it.
 
     A node's serial number is larger than its operands', because they existed first. So sorting by
     it is a topological order, without recursion: 50,000 operations in a row are no problem.
@@ -85,7 +82,7 @@ def _oldest_first(start):
             if target not in found:
                 found.add(target)
                 walk.append(target)
-    return [(this, this.edges) for this in sorted(walk, key=attrgetter("serial"))]
+    return [(this, this.edges) for this in sorted(walk, key=attrgetter("serial")) if this.edges]
 
 
 def unbroadcast(g, shape, name="unbroadcast"):

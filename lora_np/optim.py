@@ -149,9 +149,9 @@ def clip_grad_norm(parameters, max_norm):
         raise ValueError(f"clip_grad_norm: max_norm must be above 0, got {max_norm!r}")
     if not isinstance(parameters, (list, tuple)):
         raise TypeError(f"clip_grad_norm: expected a list of parameters, got {type(parameters).__name__}; pass "
-                        "model.trainable()")
+                        "model.trainable_parameters()")
     for p in parameters:
-        expect("clip_grad_norm", p, Tensor, "; pass model.trainable()")
+        expect("clip_grad_norm", p, Tensor, "; pass model.trainable_parameters()")
     reached = [p for p in parameters if p.grad is not None]
     with np.errstate(over="ignore"):
         squares = [np.vdot(p.grad, p.grad) for p in reached]

@@ -27,7 +27,7 @@ FAULTS = [
     ("graph.py backpropagate", "elif target in summed", "elif True", "tensor"),
     ("graph.py backpropagate", "else g.copy()", "else g", "tensor"),
     ("graph.py backpropagate", "g.setflags(False)", "pass", "tensor"),
-    ("graph.py backpropagate", "g = g.view()", "pass", "tensor"),
+    ("graph.py backpropagate", "arrived.pop(this).view()", "arrived.pop(this)", "tensor"),
     ("graph.py backpropagate", "not retain_graph", "retain_graph", "tensor"),
     ("graph.py backpropagate", "arrived.pop(this)", "arrived[this]", "tensor"),
     ("graph.py _oldest_first", 'attrgetter("serial"))', 'attrgetter("serial"), reverse=True)', "tensor"),
