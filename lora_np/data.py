@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .extras.tuning.rows import completions  # noqa: F401 - as is this
 from .support.checks import as_array, check_int, check_number, expect
 from .tokenizer import ALPHABET, CharTokenizer, check_tokenizer  # noqa: F401 - importable from here, too
 
@@ -113,3 +112,10 @@ def sorting(batch, seed=0, descending=False):
             yield x, answer
 
     return stream()
+
+
+def __getattr__(name):
+    if name != "completions":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .extras.tuning.rows import completions  # which nothing else here needs, and which takes a while to load
+    return completions

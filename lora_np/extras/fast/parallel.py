@@ -1,7 +1,6 @@
 """Data parallelism: a batch is cut into parts, each thread takes loss and gradients of one, and these are added up,
 weighted by how many targets each part has. Training on many machines is the same, with a network between the parts."""
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 
@@ -30,6 +29,7 @@ def data_parallel(loss, threads, say=print):
                 say("threads=1: the matrix library of this NumPy is not its OpenBLAS, so its own threads cannot be set")
             yield loss
             return
+        from concurrent.futures import ThreadPoolExecutor  # which loads logging and more, for this alone
         with ThreadPoolExecutor(threads - 1) as pool:
             yield _shared_out(loss, pool, [np.random.default_rng(i) for i in range(threads)])
 
