@@ -5,6 +5,7 @@ holds the numbers that it was computed from.
 """
 
 import math
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from .support.checks import as_numbers, check_int, check_number, expect
 from .tensor import Tensor
 
 CHUNK = 1 << 16  # numbers updated at a time: few enough to stay in the processor's cache throughout
+for_each = ContextVar("for_each", default=lambda function, items: [function(item) for item in items])  # or by threads
 
 
 class Optimizer:
@@ -45,16 +47,21 @@ class Optimizer:
         for some in [reached] if alike else [[i] for i in reached]:  # which take the same step t, side by side
             begin, t = self.spans[some[0]][0], self.steps[some[0]]
             d = np.concatenate([self.parameters[i].grad.reshape(-1) for i in some])
-            for start in range(0, len(d), CHUNK):
+
+            def work_out(start, d=d, begin=begin, t=t):
                 g = d[start:start + CHUNK]
                 g[:] = self.update(g, slice(begin + start, begin + start + len(g)), t)
+
+            for_each.get()(work_out, range(0, len(d), CHUNK))
             for i in some:
                 p, (start, end) = self.parameters[i], self.spans[i]
                 before = p.data * (1 - self.lr * self.weight_decay) if self.weight_decay else p.data
                 p.replace_array(np.asarray(before - d[start - begin:end - begin].reshape(before.shape), before.dtype))
 
     def update(self, g, part, t):
-        """What step t = 1, 2, … subtracts from a part of the vector, a slice of it, where the gradient is g."""
+        """What step t = 1, 2, … subtracts from a part of the vector, a slice of it, where the gradient is g.
+
+        With fit(…, threads=2) called for two parts at once."""
         raise NotImplementedError
 
     def state_dict(self):
@@ -85,9 +92,13 @@ class SGD(Optimizer):
         super().__init__(parameters, lr, momentum=momentum)
         self.momentum, self.v = momentum, self.zeros() if momentum else None
 
+    def step(self):
+        if self.momentum and self.v is None:  # it was set later
+            self.v = self.zeros()
+        super().step()
+
     def update(self, g, part, t):
         if self.momentum:
-            self.v = self.zeros() if self.v is None else self.v  # for a momentum that was set later
             g = self.v[part] = self.momentum * self.v[part] + g
         return self.lr * g
 

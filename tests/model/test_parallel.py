@@ -50,6 +50,28 @@ def test_the_same_each_time(dropout):
     assert dropout == 0 or ha.train_loss != trained(1, dropout)[1].train_loss
 
 
+@needs_openblas
+@pytest.mark.parametrize("make", [lambda p: optim.AdamW(p, 0.01, weight_decay=0.1), lambda p: optim.SGD(p, 0.1)])
+def test_an_optimizer_s_step_is_shared_out_and_the_same_to_the_bit(make, monkeypatch):
+    monkeypatch.setattr(optim, "CHUNK", 100)
+    (one, first), (several, second) = ((m, make(m.trainable_parameters())) for m in (small_gpt(), small_gpt()))
+    first.momentum = second.momentum = 0.9  # SGD's, set later
+    used, update = set(), type(second).update
+    monkeypatch.setattr(type(second), "update", lambda *a: used.add(threading.get_ident()) or update(*a))
+    x, y = next(pairs())
+    for model, optimizer, threads in ((one, first, 1), (several, second, 2)):
+        for _ in range(3):
+            optimizer.zero_grad()
+            next_token_loss(model, x, y).backward()
+            with data_parallel(next_token_loss, threads):
+                optimizer.step()
+        assert len(used) >= threads
+    assert numbers(one) == numbers(several)
+    used.clear()
+    second.step()
+    assert used == {threading.get_ident()}
+
+
 def losses(x, y, loss=next_token_loss, threads=2):
     model = small_gpt()
     with data_parallel(loss, threads) as shared:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...graph import backpropagate
 from ...nn import dropout_rng
+from ...optim import for_each
 from ...support.checks import check_int
 from ...tensor import node
 from .blas import one_blas_thread
@@ -19,8 +20,9 @@ def data_parallel(loss, threads, say=print):
 
     loss: (model, x, y) -> a Tensor, the mean over the targets y that are not -100. The gradients are computed with
     the loss, into arrays of each thread's own; backward hands out their sum. The result is that of one thread to
-    rounding, and the same each time; dropout has a generator for each part. Each product takes one BLAS thread
-    meanwhile; where that cannot be arranged, `loss` itself is yielded, and `say` is told why.
+    rounding, and the same each time; dropout has a generator for each part. An optimizer's step of more than one chunk
+    is shared out, too. Each product takes one BLAS thread meanwhile; where that cannot be arranged, `loss` itself is
+    yielded, and `say` is told why.
     """
     check_int("data_parallel", threads=threads)
     with one_blas_thread(threads > 1) as alone:
@@ -31,10 +33,21 @@ def data_parallel(loss, threads, say=print):
             return
         from concurrent.futures import ThreadPoolExecutor  # which loads logging and more, for this alone
         with ThreadPoolExecutor(threads - 1) as pool:
-            yield _shared_out(loss, pool, [np.random.default_rng(i) for i in range(threads)])
+            def run(jobs):
+                """What each job (function, *arguments) returns: the first is done in this thread."""
+                others = [pool.submit(copy_context().run, *job) for job in jobs[1:]]
+                return [copy_context().run(*jobs[0]), *(other.result() for other in others)]
+
+            before = for_each.get()
+            for_each.set(lambda function, items: run([
+                (list, map(function, items[i::threads])) for i in range(min(threads, len(items)))]))
+            try:
+                yield _shared_out(loss, run, [np.random.default_rng(i) for i in range(threads)])
+            finally:
+                for_each.set(before)
 
 
-def _shared_out(loss, pool, generators):
+def _shared_out(loss, run, generators):
     def part(rng, share, model, x, y):
         """(share times the loss of a part, {leaf: its gradient})"""
         dropout_rng.set(rng)
@@ -46,9 +59,8 @@ def _shared_out(loss, pool, generators):
         cuts = [(x[rows], y[rows]) for rows in np.array_split(np.arange(len(x)), min(len(generators), len(x)))]
         cuts = [(a, b) for a, b in cuts if count_targets(a, b)] or [(x, y)]
         shares = np.array([count_targets(*cut) for cut in cuts]) / max(1, count_targets(x, y))
-        jobs = [(part, rng, share, model, *cut) for rng, share, cut in zip(generators, shares, cuts, strict=False)]
-        others = [pool.submit(copy_context().run, *job) for job in jobs[1:]]
-        results = [copy_context().run(*jobs[0]), *(other.result() for other in others)]  # the first in this thread
+        results = run([(part, rng, share, model, *cut) for rng, share, cut in
+                       zip(generators, shares, cuts, strict=False)])
         sums = {}
         for _, gradients in results:
             for leaf, g in gradients.items():
