@@ -22,6 +22,7 @@ from ...support.checks import check_int, check_number
 from ...support.progress import defer_interrupt
 from ...tokenizer import check_tokenizer
 from ...train import fit
+from ..budget import readable
 from .rows import RowBatches, pad, read_rows, read_text, split_rows, text_rows, to_rows
 
 STATE = "training_state"
@@ -92,16 +93,16 @@ def tune(model_path, data, out, given, text=False, resume=False):
          + ": there are too few to hold any out" * (not held and settings.held_out > 0)
          + f"; {left_out} left out, longer than {settings.context} tokens" * bool(left_out))
     validation = [pad(held[i:i + settings.batch]) for i in range(0, len(held), settings.batch)]
+    schedule = warmup_cosine(settings.lr, settings.steps + 1, min(5, settings.steps - 1))  # 0 only after the last step
     try:
-        history = fit(model, run.stream, run.optimizer, settings.steps, label="tune", start=run.step, after=run.after,
-                      schedule=warmup_cosine(settings.lr, settings.steps, min(5, settings.steps - 1)),
-                      validation=validation, every=max(1, settings.steps // 5))
+        history = fit(model, run.stream, run.optimizer, settings.steps, schedule, validation,
+                      every=max(1, settings.steps // 5), label="tune", start=run.step, after=run.after)
     finally:  # also where Ctrl-C or a loss that is not finite ended it, as the last whole step left it
         run.save()
     if history.interrupted:
         return f"{out} holds step {run.step} of {settings.steps}; the same command with --resume goes on from there"
     size = (Path(out) / "adapter_model.safetensors").stat().st_size
-    return f"{out}: {size / 1e6:.1f} MB; python -m lora_np generate --model {model_path} --adapter {out} \"…\" uses it"
+    return f"{out}: {readable(size)}; python -m lora_np generate --model {model_path} --adapter {out} \"…\" uses it"
 
 
 class Run:
