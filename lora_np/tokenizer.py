@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from .support.checks import as_array, expect
+from .support.notation import brief
 from .support.patterns import compile_pattern
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))  # 96 characters: newline and printable ASCII
@@ -39,7 +40,7 @@ class CharTokenizer:
         expect("CharTokenizer", alphabet, str, '; the characters go into one text, as in CharTokenizer("abc")')
         if not alphabet or len(set(alphabet)) < len(alphabet):
             raise ValueError("CharTokenizer: the alphabet must hold at least one character, and each only once; "
-                             f"got {alphabet[:40]!r}")
+                             f"got {brief(alphabet)}")
         self.alphabet, self.tokens = alphabet, dict(enumerate(alphabet))
         self._points = np.frombuffer(alphabet.encode("utf-32-le", "surrogatepass"), np.uint32)
         self._order = np.argsort(self._points)

@@ -6,7 +6,6 @@ import os
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from reprlib import Repr
 
 import numpy as np
 
@@ -14,9 +13,6 @@ from ..support.checks import expect
 
 MAPPED = 1 << 26  # bytes from which on a file is not copied into memory
 LFS = b"version https://git-lfs"
-_repr = Repr()
-_repr.maxstring = _repr.maxother = 100
-brief = _repr.repr  # a value as an error shows it, cut in the middle where it is long
 
 
 class NotInstalled(FileNotFoundError):

@@ -6,8 +6,8 @@ A config.json that asks for something that our decoder does not do is refused by
 from itertools import count
 
 from ..llama import LLAMA3, Llama, LlamaConfig
+from ..support.notation import brief
 from ..transformer import GPT, GPTConfig
-from .atomic import brief
 
 POSITION_OFFSET = 2  # rows of OPT's position table before that of position 0
 OPT_SIZES = {"vocab_size": "vocab_size", "context": "max_position_embeddings", "d_model": "hidden_size",

@@ -15,8 +15,9 @@ from ..extras.variants import DoraLinear
 from ..lora import LoraLinear, lora_layers, targets
 from ..nn import Embedding, Linear, Module
 from ..support.checks import expect
+from ..support.notation import brief
 from . import safetensors
-from .atomic import atomic_write, brief, check_shapes, read_json, write_json
+from .atomic import atomic_write, check_shapes, read_json, write_json
 from .fingerprint import fingerprint, other_base
 from .models import full_name
 

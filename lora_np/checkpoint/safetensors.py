@@ -10,7 +10,8 @@ import json
 
 import numpy as np
 
-from .atomic import brief, file_bytes
+from ..support.notation import brief
+from .atomic import file_bytes
 
 DTYPES = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 NAMES = {"float64": "F64", "float32": "F32", "float16": "F16"}

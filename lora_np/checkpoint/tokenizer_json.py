@@ -3,6 +3,7 @@
 import json
 import re
 
+from ..support.notation import brief
 from ..support.patterns import compile_pattern
 from ..tokenizer import GPT2, SPLITS
 
@@ -28,7 +29,7 @@ def arguments(given):
     model, special, added = given["model"], {}, {}
     for name in [*NOT_BUILT, *["fuse_unk"] * (model.get("unk_token") is not None)]:
         if model.get(name):
-            raise ValueError(f"model.{name} is {model[name]!r}, which is not built")
+            raise ValueError(f"model.{name} is {brief(model[name])}, which is not built")
     for token in given.get("added_tokens") or ():
         (special if token.get("special") else added)[text_of(token)] = token["id"]
     forms = [step["type"] for step in _steps(given.get("normalizer"), "normalizers")]

@@ -12,6 +12,8 @@ import re
 
 import numpy as np
 
+from ...support.notation import brief
+
 START, END = "<|im_start|>", "<|im_end|>"
 ROLES = ("system", "user", "assistant")
 OTHERS = {"<|start_header_id|>": "Llama 3's", "<|im_sep|>": "Phi-4's", "[INST]": "Llama 2's or Mistral's",
@@ -78,10 +80,10 @@ def default_system(tokenizer):
 
 def _check_messages(messages, reply):
     if not isinstance(messages, list) or not messages:
-        raise ValueError(f"messages must be a list of some, got {str(messages)[:60]!r}")
+        raise ValueError(f"messages must be a list of at least one, got {brief(messages)}")
     for n, message in enumerate(messages, 1):
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise ValueError(f'message {n} must be {{"role": ..., "content": text}}, got {str(message)[:60]!r}')
+            raise ValueError(f'message {n} must be {{"role": ..., "content": text}}, got {brief(message)}')
         if message.get("role") not in ROLES:
             raise ValueError(f"message {n} has the role {message.get('role')!r}; expected one of {', '.join(ROLES)}")
         if not message["content"] and message["role"] != "system":

@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ...checkpoint import load_adapter, load_model, load_tokenizer, safetensors, save_adapter
-from ...checkpoint.atomic import brief, read_json
+from ...checkpoint.atomic import read_json
 from ...config import LoraConfig
 from ...lora import add_lora, trainable_summary
 from ...nn import Dropout, Linear
 from ...optim import AdamW, warmup_cosine
 from ...support.checks import check_int, check_number
+from ...support.notation import brief
 from ...support.progress import defer_interrupt
 from ...tokenizer import check_tokenizer
 from ...train import fit
