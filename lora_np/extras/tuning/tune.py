@@ -16,7 +16,7 @@ from ...checkpoint import load_adapter, load_model, load_tokenizer, safetensors,
 from ...checkpoint.atomic import read_json
 from ...config import LoraConfig
 from ...lora import add_lora, trainable_summary
-from ...nn import Dropout, Linear
+from ...nn import Dropout
 from ...optim import AdamW, warmup_cosine
 from ...support.checks import check_int, check_number
 from ...support.notation import brief
@@ -83,8 +83,8 @@ def tune(model_path, data, out, given, text=False, resume=False):
     if resume:
         load_adapter(model, out)
     else:
-        add_lora(model, LoraConfig(settings.r, settings.alpha, resolve(model, settings.targets), seed=settings.seed))
-
+        names = [name.strip() for name in settings.targets.split(",")]
+        add_lora(model, LoraConfig(settings.r, settings.alpha, names, seed=settings.seed))
     run = Run(model, AdamW(model.trainable_parameters(), settings.lr), RowBatches(train, settings.batch, settings.seed),
               out, {"rows": digest, "form": form, "model": str(model_path), "settings": asdict(settings)})
     if resume:
@@ -143,14 +143,6 @@ class Run:
         for rng, kept in zip(_rngs(self.model), state["generators"], strict=True):
             rng.bit_generator.state = kept
         self.note(state["step"])
-
-
-def resolve(model, targets):
-    """The names of layers that targets stand for: "q_proj,v_proj", or "all-linear" for all but the head."""
-    if targets != "all-linear":
-        return tuple(name.strip() for name in targets.split(","))
-    paths = [path for path, m in model.named_modules() if isinstance(m, Linear)]
-    return tuple(dict.fromkeys(path.rpartition(".")[2] for path in paths if path != "lm_head"))
 
 
 def check_out(out):
