@@ -61,7 +61,7 @@ class CharTokenizer:
 
     def decode(self, ids, skip_special=False):
         """The text of integers (n,). Raises IndexError for an id outside the alphabet."""
-        return "".join(self.tokens[i] for i in _checked_ids(ids, len(self)))
+        return "".join(self.tokens[i] for i in _checked_ids(ids, self.tokens))
 
     def decode_stream(self, ids, skip_special=False):
         """Yield the text of ids as they come."""
@@ -168,7 +168,7 @@ class BPETokenizer:
 
     def decode_bytes(self, ids, skip_special=False):
         """The bytes of integers (n,), those of special tokens included unless they are to be skipped."""
-        tokens = [self.tokens[i] for i in _checked_ids(ids, len(self), self.tokens)]
+        tokens = [self.tokens[i] for i in _checked_ids(ids, self.tokens)]
         return b"".join([bytes([BYTE[c] for c in token]) if token in self.vocab else token.encode()
                          for token in tokens if not (skip_special and token in self.special)])
 
@@ -226,8 +226,10 @@ def _check_tables(tokenizer, vocab, control):
     for token, i in tokenizer.ids.items():
         if not isinstance(token, str) or not token or not isinstance(i, (int, np.integer)) or i < 0:
             raise ValueError(f"BPETokenizer: a token must be a text with an id from 0, got {token!r} with {i!r}")
-        if tokens[i] != token or vocab.get(token, i) != i:
-            raise ValueError(f"BPETokenizer: {token!r} has the id {i}, but so has {tokens[i]!r}, or it has another")
+        if tokens[i] != token:
+            raise ValueError(f"BPETokenizer: {token!r} has the id {i}, but so has {tokens[i]!r}")
+        if vocab.get(token, i) != i:
+            raise ValueError(f"BPETokenizer: {token!r} has two ids, {vocab[token]} and {i}")
     if strange := sorted(set().union(*tokenizer.vocab) - BYTE.keys()):
         raise ValueError(f"BPETokenizer: {strange[0]!r} in the vocabulary stands for no byte; is this BPE without "
                          "ByteLevel, as of Llama 2?")
@@ -237,13 +239,12 @@ def _check_tables(tokenizer, vocab, control):
         raise ValueError(f"BPETokenizer: split must be one of {', '.join(SPLITS)}, or patterns; got {split!r}")
 
 
-def _checked_ids(ids, n, tokens=None):
+def _checked_ids(ids, tokens):
     """Ids as a list. Raises TypeError for other than integers, IndexError for ids that no token has."""
     ids = as_array("decode", ids, copy=None).ravel()
     if ids.size and ids.dtype.kind not in "iu":
         raise TypeError(f"decode: expected integers, got {ids.dtype}")
-    if ids.size and not 0 <= ids.min() <= ids.max() < n:
-        raise IndexError(f"decode: ids must be in 0 .. {n - 1}, got {ids.min()} to {ids.max()}")
-    if tokens and (absent := [i for i in ids.tolist() if i not in tokens]):
-        raise IndexError(f"decode: no token has the id {absent[0]}")
-    return ids.tolist()
+    ids = ids.tolist()
+    if absent := [i for i in ids if i not in tokens]:
+        raise IndexError(f"decode: no token has the id {absent[0]}; ids go from 0 to {max(tokens, default=0)}")
+    return ids
