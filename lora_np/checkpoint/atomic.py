@@ -90,9 +90,9 @@ def file_bytes(path):
     return np.memmap(path, np.uint8, "r").view(np.ndarray)
 
 
-def write_json(file, value):
-    """Write a value as indented JSON to an open binary file."""
-    file.write((json.dumps(value, indent=2) + "\n").encode())
+def json_bytes(value):
+    """A value as the bytes of an indented JSON file."""
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def read_json(path):

@@ -18,7 +18,7 @@ from ..support.checks import check_float_type, expect
 from ..support.notation import brief
 from ..tokenizer import BPETokenizer, CharTokenizer
 from . import llama_cpp, origin, safetensors
-from .atomic import atomic_write, check_shapes, find_model, read_json, write_json
+from .atomic import atomic_write, check_shapes, find_model, json_bytes, read_json
 from .families import POSITION_OFFSET, OptFiles, family_named, family_of
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -74,7 +74,7 @@ def save_model(model, folder, tokenizer=None):
     files = came_with.handed_on(tokenizer)
     with atomic_write(folder) as create:
         safetensors.write(create("model.safetensors"), arrays)
-        write_json(create("config.json"), config)
+        create("config.json").write(json_bytes(config))
         for name, content in files.items():
             create(name).write(content)
 

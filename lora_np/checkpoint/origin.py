@@ -1,10 +1,10 @@
 """What comes with a model beside its weights, and goes on with it when it is saved: special ids, tokenizer files."""
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .atomic import json_bytes
 from .tokenizers import KINDS, TOKENIZER_FILES, from_gguf, load_tokenizer, save_tokenizer, tokenizer_kind
 
 IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
@@ -33,7 +33,7 @@ class Origin:
         if self.metadata:
             ends = [self.metadata.get(f"tokenizer.ggml.{end}_token_id") for end in ENDS]
             ends = [*dict.fromkeys(i for i in ends if i is not None)]
-            generation[GENERATION] = (json.dumps({**self.ids, "eos_token_id": ends}, indent=2) + "\n").encode()
+            generation[GENERATION] = json_bytes({**self.ids, "eos_token_id": ends})
             if self.tokenizer == "bpe" and tokenizer is None:
                 tokenizer = from_gguf(self.metadata)
         return {**generation, **(self.files if tokenizer is None else save_tokenizer(tokenizer))}

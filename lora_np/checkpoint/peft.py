@@ -17,7 +17,7 @@ from ..nn import Embedding, Linear, Module
 from ..support.checks import expect
 from ..support.notation import brief
 from . import safetensors
-from .atomic import atomic_write, check_shapes, read_json, write_json
+from .atomic import atomic_write, check_shapes, json_bytes, read_json
 from .fingerprint import fingerprint, other_base
 from .models import full_name
 
@@ -58,7 +58,7 @@ def save_adapter(model, folder, name=None, base=None, note=(), beside=()):
     with atomic_write(folder) as create:
         safetensors.write(create("adapter_model.safetensors"), arrays,
                           {**dict(note), "settings": json.dumps(settings), **fingerprint(model)})
-        write_json(create("adapter_config.json"), config)
+        create("adapter_config.json").write(json_bytes(config))
         for file, content in dict(beside).items():
             create(file).write(content)
 

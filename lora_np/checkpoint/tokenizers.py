@@ -1,12 +1,11 @@
 """Tokenizers on disk: in a folder as Transformers has them, and in the metadata of a GGUF file."""
 
-import json
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..tokenizer import BPETokenizer, CharTokenizer
 from . import gguf, tokenizer_json
-from .atomic import find_model, read_json
+from .atomic import find_model, json_bytes, read_json
 from .tokenizer_json import text_of
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -67,9 +66,8 @@ def save_tokenizer(tokenizer):
                 **{name: tokenizer.tokens[i] for name, i in named.items() if i is not None}}
     if tokenizer.chat_template is not None:
         settings["chat_template"] = tokenizer.chat_template
-    write = tokenizer_json.from_characters if tokenizer.kind == "char" else tokenizer_json.from_bytes
-    return {name: (json.dumps(value, indent=2) + "\n").encode()
-            for name, value in (("tokenizer.json", write(tokenizer)), ("tokenizer_config.json", settings))}
+    described = (tokenizer_json.of_characters if tokenizer.kind == "char" else tokenizer_json.of_bytes)(tokenizer)
+    return {"tokenizer.json": json_bytes(described), "tokenizer_config.json": json_bytes(settings)}
 
 
 def from_gguf(metadata):

@@ -6,14 +6,13 @@ a digest of the rows, the step and the place in them, and the optimizer's arrays
 
 import hashlib
 import io
-import json
 import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ...checkpoint import load_adapter, load_model, load_tokenizer, safetensors, save_adapter
-from ...checkpoint.atomic import read_json
+from ...checkpoint.atomic import json_bytes, read_json
 from ...config import LoraConfig
 from ...lora import add_lora, trainable_summary
 from ...nn import Dropout
@@ -134,7 +133,7 @@ class Run:
         state = {**self.record, "step": self.step, "place": self.place, "generators": self.generators}
         with defer_interrupt():  # whoever presses Ctrl-C a second time wants it saved, too
             save_adapter(self.model, self.out, base=self.record["model"], note=step, beside={
-                f"{STATE}.safetensors": arrays.getvalue(), f"{STATE}.json": json.dumps(state, indent=2).encode()})
+                f"{STATE}.safetensors": arrays.getvalue(), f"{STATE}.json": json_bytes(state)})
 
     def go_on_from(self, state):
         """Take up what save wrote, as _read_state gives it."""
