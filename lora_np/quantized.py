@@ -116,6 +116,7 @@ class QuantizedEmbedding(Embedding):
         return node("embedding", self.weight.rows(ids.ravel()).data.reshape(*ids.shape, d))
 
     def logits(self, h):
+        """The table as an output head: h (..., d) to (..., V)."""
         return product(h, self.weight)
 
 

@@ -103,6 +103,7 @@ class BPETokenizer:
         self.tokens = {i: token for token, i in self.ids.items()}
         _check_tables(self, vocab, control - {None})
         self.ranks = _ranks(merges, self.ids, self.special)
+        self.patterns = SPLITS[split] if isinstance(split, str) else split
         self._size, self._cache = 1 + max(self.tokens, default=-1), {}
 
     @property
@@ -129,7 +130,7 @@ class BPETokenizer:
 
     def _pieces(self, text):
         pieces = [unicodedata.normalize(self.normalize, text) if self.normalize else text]
-        for pattern in map(compile_pattern, SPLITS[self.split] if isinstance(self.split, str) else self.split):
+        for pattern in map(compile_pattern, self.patterns):
             pieces = [part for piece in pieces for part in pattern.split(piece) if part]
         return pieces
 

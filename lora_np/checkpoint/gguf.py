@@ -91,12 +91,14 @@ class _Reader:
             return self.number(SCALARS[kind])
         if kind == STRING:
             return self.string()
-        inner, n = (self.number("<I"), self.number("<Q")) if kind == LIST else (None, 0)
-        if inner in SCALARS:
-            return np.frombuffer(self.take(n * struct.calcsize(SCALARS[inner])), SCALARS[inner]).tolist()
-        if inner != STRING:
-            raise ValueError(f"a value of type {kind}" + f" of type {inner}" * (kind == LIST) + ", which is not read")
-        return [self.string() for _ in range(n)]
+        if kind == LIST:
+            inner, n = self.number("<I"), self.number("<Q")
+            if inner in SCALARS:
+                return np.frombuffer(self.take(n * struct.calcsize(SCALARS[inner])), SCALARS[inner]).tolist()
+            if inner == STRING:
+                return [self.string() for _ in range(n)]
+            kind = f"{kind} of type {inner}"
+        raise ValueError(f"a value of type {kind}, which is not read")
 
     def tensor(self):
         """(shape, type, offset) of a tensor."""

@@ -82,10 +82,10 @@ def load_adapter(model, folder, name="default", check_base=True):
     if check_base:
         _check_base(path, given, metadata, model)
     kind = DoraLinear if given.get("use_dora") else LoraLinear
-    found, shapes, linear = {}, {}, set(_linear(model))
+    found, shapes, adaptable = {}, {}, set(_linear(model))
     for key, array in arrays.items():
         match = KEY.fullmatch(key)
-        ours = f"{match[1]}.{match[2] or match[3]}" if match and match[1] in linear else key
+        ours = f"{match[1]}.{match[2] or match[3]}" if match and match[1] in adaptable else key
         if ours in found:
             raise ValueError(f"{path}: {ours} is there under two names, of which {key} is one")
         found[ours] = array

@@ -99,14 +99,13 @@ def _around(steps):
 
 def of_bytes(tokenizer):
     """A BPETokenizer as tokenizer.json."""
-    patterns = SPLITS[tokenizer.split] if isinstance(tokenizer.split, str) else tokenizer.split
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     whole, flags = {**tokenizer.added, **tokenizer.special}, dict.fromkeys((*WIDE, "normalized"), False)
     added = [{"id": i, "content": token, **flags, "special": token in tokenizer.special}
              for token, i in sorted(whole.items(), key=lambda entry: entry[1])]
     return {"version": "1.0", "truncation": None, "padding": None,
             "added_tokens": added, "normalizer": {"type": tokenizer.normalize} if tokenizer.normalize else None,
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*map(_cut, patterns), level]},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*map(_cut, tokenizer.patterns), level]},
             "post_processor": _template(tokenizer), "decoder": level,
             "model": {"type": "BPE", "dropout": None, "unk_token": tokenizer.unknown, "continuing_subword_prefix": None,
                       "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
