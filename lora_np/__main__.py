@@ -51,7 +51,8 @@ def _text(error):
 
 def tune_command(options):
     given = {f.name: value for f in fields(Settings) if (value := getattr(options, f.name)) is not None}
-    print(tune(options.model, options.text or options.data, options.out, given, bool(options.text), options.resume))
+    text = options.data is None
+    print(tune(options.model, options.text if text else options.data, options.out, given, text, options.resume))
 
 
 def generate_command(options):
@@ -95,7 +96,7 @@ def merge_command(options):
 
 def _model(options):
     """The model with its adapter, if one is named; says when the adapter was trained on the other form of text."""
-    model = load_model(options.model, quantized=getattr(options, "quantized", None) or False)
+    model = load_model(options.model, quantized=getattr(options, "quantized", False))
     if options.adapter:
         load_adapter(model, options.adapter)
         state = Path(options.adapter) / f"{STATE}.json"
