@@ -101,7 +101,7 @@ class LlamaFiles:
         if kind == "default":
             return theta, None
         if kind != "llama3":
-            raise ValueError(f"rope_scaling of type {brief(kind)} is not built; read are 'default' and 'llama3'")
+            raise ValueError(f"rope_scaling of type {brief(kind)} is not built; supported here: 'default' and 'llama3'")
         values = {"original_max_position_embeddings": given["max_position_embeddings"], **rope}
         return theta, {"rope_type": "llama3", **{name: values[name] for name in LLAMA3 if name in values}}
 
@@ -137,7 +137,7 @@ def family_named(given):
         if kind in family.types:
             return family
     known = ", ".join(kind for family in FAMILIES for kind in family.types)
-    raise ValueError(f"model_type is {brief(kind)}; read are {known}")
+    raise ValueError(f"model_type is {brief(kind)}; supported here: {known}")
 
 
 def _matrix(shapes, name):

@@ -48,7 +48,7 @@ def _parse(raw):
     version = reader.number("<I")
     if version not in (2, 3):
         kind = "big-endian" if version in (2 << 24, 3 << 24) else f"version {version}"
-        raise ValueError(f"a GGUF file of {kind}; read are versions 2 and 3, little-endian")
+        raise ValueError(f"a GGUF file of {kind}; supported here: versions 2 and 3, little-endian")
     n_tensors, n_keys = reader.number("<Q"), reader.number("<Q")
     metadata = reader.named(n_keys, reader.value)
     align = _alignment(metadata)
@@ -137,7 +137,7 @@ def _size(name, shape, kind):
     if kind in FLOATS:
         return math.prod(shape) * FLOATS[kind].itemsize
     if kind not in BLOCKS:
-        raise ValueError(f"{brief(name)} is {kind}; read are {', '.join([*FLOATS, *BLOCKS])}")
+        raise ValueError(f"{brief(name)} is {kind}; supported here: {', '.join([*FLOATS, *BLOCKS])}")
     if len(shape) != 2 or shape[1] % 32:
         raise ValueError(f"{brief(name)} is {kind} of shape {shape}; expected rows of a multiple of 32 numbers")
     return math.prod(shape) // 32 * BLOCKS[kind].itemsize

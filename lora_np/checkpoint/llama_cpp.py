@@ -65,8 +65,8 @@ def _our_name(name):
 def _settings(metadata, shapes):
     kind = metadata.get("general.architecture")
     if kind != "llama":
-        raise ValueError(f"general.architecture is {kind!r}; read is 'llama' alone, since the rows of others lie in "
-                         "another order")
+        raise ValueError(f"general.architecture is {kind!r}; supported here: 'llama' alone, since the rows of others "
+                         "lie in another order")
     llama = {key.removeprefix("llama."): value for key, value in metadata.items() if key.startswith("llama.")}
     if absent := [f"llama.{key}" for name, key in KEYS.items() if name not in OPTIONAL and key not in llama]:
         raise ValueError(f"lacks {', '.join(absent)}")

@@ -57,7 +57,7 @@ def of_gguf(path, given, metadata):
     """The Origin of a model in a GGUF file. Raises ValueError for a way to cut up text that is not known."""
     kind, pre = (metadata.get(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
     if kind == "gpt2" and pre not in (*KINDS, None):
-        raise ValueError(f"{path}: tokenizer.ggml.pre is {pre!r}; built are {', '.join(KINDS)}")
+        raise ValueError(f"{path}: tokenizer.ggml.pre is {pre!r}; supported here: {', '.join(KINDS)}")
     origin = Origin(path, {name: given.get(name) for name in IDS}, tokenizer="bpe" if kind == "gpt2" else kind,
                     metadata={key: value for key, value in metadata.items() if key.startswith("tokenizer.")})
     with suppress(ValueError):

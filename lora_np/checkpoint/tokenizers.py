@@ -74,9 +74,9 @@ def from_gguf(metadata):
     """The BPETokenizer of a GGUF file, from its metadata {key: value}. Raises ValueError for other kinds, by name."""
     given = {key.removeprefix("tokenizer.ggml."): value for key, value in metadata.items()}
     if given.get("model") != "gpt2":
-        raise ValueError(f"tokenizer.ggml.model is {given.get('model')!r}; built is 'gpt2', byte-level BPE")
+        raise ValueError(f"tokenizer.ggml.model is {given.get('model')!r}; supported here: 'gpt2', byte-level BPE")
     if given.get("pre") not in KINDS:
-        raise ValueError(f"tokenizer.ggml.pre is {given.get('pre')!r}; built are {', '.join(KINDS)}")
+        raise ValueError(f"tokenizer.ggml.pre is {given.get('pre')!r}; supported here: {', '.join(KINDS)}")
     tokens, types = given.get("tokens", ()), given.get("token_type", ())
     if len(tokens) != len(types) or len(set(tokens)) != len(tokens):
         raise ValueError(f"tokenizer.ggml.tokens: {len(tokens)} tokens, {len(set(tokens))} different ones, and "

@@ -182,7 +182,7 @@ def test_counts_and_lengths_that_lie_cost_neither_time_nor_memory(tmp_path, lie)
     ({"keys": {"split.count": 2}}, "one of 2 files"),
     ({"keys": {"general.alignment": 0}}, "general.alignment is 0"), ({"keys": {"general.alignment": 12}}, "alignment is 12"),
     ({"keys": {"general.alignment": "x"}}, "alignment is 'x'"),
-    ({"more": {"x.weight": ((256,), 12, b"\0" * 144)}}, r"'x.weight' is Q4_K; read are F32, F16, BF16, Q4_0, Q4_1, Q8_0"),
+    ({"more": {"x.weight": ((256,), 12, b"\0" * 144)}}, r"'x.weight' is Q4_K; supported here: F32, F16, BF16, Q4_0, Q4_1, Q8_0"),
     ({"more": {"x.weight": ((4,), 99, b"\0" * 16)}}, "'x.weight' is of type 99"),
     ({"more": {"x.weight": ((4,), 26, b"\0" * 16)}}, "'x.weight' is I32"),
     ({"more": {"x.weight": ((33, 2), 2, b"\0" * 36)}}, r"'x.weight' is Q4_0 of shape \(2, 33\)"),

@@ -269,9 +269,9 @@ def test_folders_without_a_tokenizer_that_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"model": "llama"}, "tokenizer.ggml.model is 'llama'; built is 'gpt2', byte-level BPE"),
+    ({"model": "llama"}, "tokenizer.ggml.model is 'llama'; supported here: 'gpt2', byte-level BPE"),
     ({"model": None}, "tokenizer.ggml.model is None"),
-    ({"pre": "deepseek-llm"}, "tokenizer.ggml.pre is 'deepseek-llm'; built are gpt-2, smollm, qwen2, llama-bpe"),
+    ({"pre": "deepseek-llm"}, "tokenizer.ggml.pre is 'deepseek-llm'; supported here: gpt-2, smollm, qwen2, llama-bpe"),
     ({"pre": "default"}, "tokenizer.ggml.pre is 'default'"),
     ({"tokens": ["a", "a"], "token_type": [1, 1]}, "2 tokens, 1 different ones, and 2 types"),
     ({"token_type": [1]}, "640 tokens, 640 different ones, and 1 types"),

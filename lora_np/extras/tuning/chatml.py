@@ -36,8 +36,8 @@ def chat_ids(messages, tokenizer, reply=False):
     _check_messages(messages, reply)
     default, template = default_system(tokenizer), tokenizer.chat_template
     if "</think>" in template and not reply:
-        raise ValueError("the chat template is Qwen3's, which puts thoughts before an answer; to learn from such "
-                         "messages is not built, and prompts and completions are taken")
+        raise ValueError("the chat template is Qwen3's, which puts thoughts before an answer; training on such "
+                         "messages is not built: give prompts and completions instead")
     begin = tokenizer.prefix or (tokenizer.bos_id,) * ("bos_token" in template and tokenizer.bos_id is not None)
     if default is not None and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": default}, *messages]
