@@ -26,7 +26,7 @@ HELP = {"r": "rank of the update", "alpha": "the update is scaled by alpha / r",
 
 def main(arguments=None):
     """Returns the exit status: 0; 1 where training diverged; 2, after one line, for what cannot be done; 130 after
-    Ctrl-C, but for a training, which ends with it."""
+    Ctrl-C, except in a training, which it ends."""
     options = _parser().parse_args(arguments)
     keep_freed_memory()
     try:
@@ -44,7 +44,7 @@ def main(arguments=None):
 
 
 def _text(error):
-    """What an error says; of one of the system: the file, then the reason."""
+    """What an error says; for one from the operating system, the file and the reason."""
     named = isinstance(error, OSError) and error.filename and error.strerror
     return f"{error.filename}: {error.strerror}" if named else str(error)
 
@@ -130,8 +130,8 @@ def _parser():
         if kind is bool:
             p.add_argument(option, action="store_true", default=None, help=HELP[f.name])
         else:
-            p.add_argument(option, type=kind, help=f"{HELP[f.name]} (default {f.default:g})" if kind is not str else
-                           f"{HELP[f.name]} (default {f.default})", metavar=kind.__name__.upper())
+            p.add_argument(option, type=kind, help=f"{HELP[f.name]} (default {f.default})",
+                           metavar=kind.__name__.upper())
     p = command("generate", generate_command, "go on from a prompt")
     p.add_argument("prompt", help="the text to go on from; - reads it from standard input, but for "
                    "the newline at its end")

@@ -182,8 +182,8 @@ class BPETokenizer:
 
 
 def check_tokenizer(model, tokenizer):
-    """Raise ValueError where a tokenizer, or ids that one made, cannot be meant for a model: there are more ids than
-    the model has, or it came with a tokenizer of another kind."""
+    """Raise ValueError where a tokenizer, or ids that one made, cannot belong to a model: there are more ids than the
+    model has, or it came with a tokenizer of another kind."""
     own = getattr(model, "tokenizer", None)
     if isinstance(tokenizer, (CharTokenizer, BPETokenizer)):
         kind, n, what = tokenizer.kind, len(tokenizer), f"the {type(tokenizer).__name__}"

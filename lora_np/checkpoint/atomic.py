@@ -23,7 +23,7 @@ class NotInstalled(FileNotFoundError):
 def atomic_write(folder):
     """Yields create(name): a new open binary file. At the end all of them take the places of those names in the
     folder, once they are whole and on the disk; if anything fails before that, the old files stay as they were, and a
-    folder that was not there is not there."""
+    folder made for the new ones is removed."""
     folder, files = Path(folder), {}
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:

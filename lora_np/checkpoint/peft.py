@@ -1,7 +1,7 @@
 """Adapters in PEFT's layout: a folder of adapter_config.json and adapter_model.safetensors.
 
 What PEFT does not ask for, it does not read: beside the arrays, the file records which base the adapter was
-trained on and with which settings, so that load_adapter notices when one of the three was exchanged.
+trained on and with which settings, so that load_adapter notices when one of the three was replaced.
 """
 
 import json

@@ -113,12 +113,13 @@ class Run:
 
     def __init__(self, model, optimizer, stream, out, record):
         self.model, self.optimizer, self.stream, self.out, self.record = model, optimizer, stream, Path(out), record
+        self.rngs = list(dict.fromkeys(m.rng for _, m in model.named_modules() if isinstance(m, Dropout)))  # each once
         self.note(0)
 
     def note(self, step):
         """Note where everything stands between two steps; the next may be broken off when it has drawn from it."""
         self.step, self.place = step, self.stream.place
-        self.generators = [rng.bit_generator.state for rng in _rngs(self.model)]
+        self.generators = [rng.bit_generator.state for rng in self.rngs]
 
     def after(self, step, history):
         """Note that a step has been taken, and save it now and then."""
@@ -139,7 +140,7 @@ class Run:
         """Take up what save wrote, as _read_state gives it."""
         self.optimizer.load_state_dict(state["arrays"])
         self.stream.place = state["place"]
-        for rng, kept in zip(_rngs(self.model), state["generators"], strict=True):
+        for rng, kept in zip(self.rngs, state["generators"], strict=True):
             rng.bit_generator.state = kept
         self.note(state["step"])
 
@@ -182,14 +183,8 @@ def _check_same(given, before, out):
     for name, value in given.items():
         if value != getattr(settings, name):
             raise ValueError(f"--resume: --{name.replace('_', '-')} was {getattr(settings, name)} and is {value} now; "
-                             f"it must stay, or begin anew with another --out than {out}")
+                             f"keep it, or begin anew with another --out than {out}")
     return settings
-
-
-def _rngs(model):
-    """The random generators of dropout in a model, each once."""
-    found = [m.rng for _, m in model.named_modules() if isinstance(m, Dropout)]
-    return list({id(rng): rng for rng in found}.values())
 
 
 def _say(text):
