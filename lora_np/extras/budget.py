@@ -142,5 +142,8 @@ def model_config(name):
 
 def readable(n):
     """A number of bytes in decimal units: 349.2 GB."""
-    unit = next((u for u in ("B", "kB", "MB", "GB") if (n := n / (1 if u == "B" else 1000)) < 999.95), None)
-    return f"{n:.1f} {unit}" if unit else f"{n / 1000:.2f} TB"
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 999.95:
+            return f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.2f} TB"

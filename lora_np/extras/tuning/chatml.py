@@ -80,7 +80,7 @@ def default_system(tokenizer):
 
 def _check_messages(messages, reply):
     if not isinstance(messages, list) or not messages:
-        raise ValueError(f"messages must be a list of at least one, got {brief(messages)}")
+        raise ValueError(f"messages must be a list of at least one message, got {brief(messages)}")
     for n, message in enumerate(messages, 1):
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             raise ValueError(f'message {n} must be {{"role": ..., "content": text}}, got {brief(message)}')
