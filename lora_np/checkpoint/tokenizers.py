@@ -94,13 +94,13 @@ def from_gguf(metadata):
 
 @contextmanager
 def _named(path):
-    """Errors that name the file; where it lacks something, or has something else in its place, as ValueError."""
+    """Inside, errors name the file; what it lacks, or has of another kind than expected, raises ValueError."""
     try:
         yield
     except ValueError as error:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     except (LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not as tokenizers are written; {error!r}") from None
+        raise ValueError(f"{path}: not laid out as a tokenizer's file is; {error!r}") from None
 
 
 def _settings(folder):
