@@ -45,7 +45,7 @@ def of_folder(folder, given):
     names = (GENERATION, *TOKENIZER_FILES, "chat_template.json")
     origin = Origin({name: given[name] for name in IDS if name in given},
                     {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()})
-    with suppress(ValueError):  # a tokenizer that is not built is no reason not to load the model
+    with suppress(ValueError, FileNotFoundError):  # a tokenizer that cannot be read is no reason not to load the model
         origin.tokenizer = tokenizer_kind(folder)
         origin.tokens = origin.tokenizer and tuple(load_tokenizer(folder).tokens)
     return origin

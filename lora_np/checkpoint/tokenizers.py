@@ -121,7 +121,9 @@ def _plain_files(vocab, folder, settings):
                          f"{' and '.join(CLASSES)} without it are")
     if not {*NAMED} & {*settings}:
         settings["eos_token"] = "<|endoftext|>"  # GPT2Tokenizer's own
-    lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+    if not (merges := folder / "merges.txt").exists():
+        raise FileNotFoundError(f"{merges}: there is no such file, and vocab.json is of no use without it")
+    lines = merges.read_text(encoding="utf-8").splitlines()
     return {"vocab": vocab, "merges": [line for line in lines if line and not line.startswith("#version")],
             "special": {}, "added": _optional(folder / "added_tokens.json"), **KINDS[CLASSES[name]]}
 

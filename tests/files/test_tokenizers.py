@@ -115,6 +115,14 @@ def test_a_model_notes_the_tokenizer_that_came_with_it(tmp_path):
         assert load_model(tmp_path / str(kind)).tokenizer == kind == tokenizer_kind(tmp_path / str(kind))
 
 
+def test_a_model_is_read_without_the_tokenizer_that_cannot_be(tmp_path):
+    save_model(small_gpt(), tmp_path)
+    (tmp_path / "vocab.json").write_text('{"a": 0}')
+    with pytest.raises(FileNotFoundError, match=r"merges\.txt: there is no such file, and vocab\.json is of no use"):
+        load_tokenizer(tmp_path)
+    assert load_model(tmp_path).tokenizer == "bpe"
+
+
 # Special tokens, ends, templates
 
 
