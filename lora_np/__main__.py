@@ -26,7 +26,7 @@ HELP = {"r": "rank of the update", "alpha": "the update is scaled by alpha / r",
 
 def main(arguments=None):
     """Returns the exit status: 0; 1 where training diverged; 2, after one line, for what cannot be done; 130 after
-    Ctrl-C, but for a training, which ends with it."""
+    Ctrl-C, except in a training, which it ends."""
     options = _parser().parse_args(arguments)
     keep_freed_memory()
     try:
@@ -44,14 +44,15 @@ def main(arguments=None):
 
 
 def _text(error):
-    """What an error says; of one of the system: the file, then the reason."""
+    """What an error says; for one from the operating system, the file and the reason."""
     named = isinstance(error, OSError) and error.filename and error.strerror
     return f"{error.filename}: {error.strerror}" if named else str(error)
 
 
 def tune_command(options):
     given = {f.name: value for f in fields(Settings) if (value := getattr(options, f.name)) is not None}
-    print(tune(options.model, options.text or options.data, options.out, given, bool(options.text), options.resume))
+    text = options.data is None
+    print(tune(options.model, options.text if text else options.data, options.out, given, text, options.resume))
 
 
 def generate_command(options):
@@ -95,7 +96,7 @@ def merge_command(options):
 
 def _model(options):
     """The model with its adapter, if one is named; says when the adapter was trained on the other form of text."""
-    model = load_model(options.model, quantized=getattr(options, "quantized", None) or False)
+    model = load_model(options.model, quantized=getattr(options, "quantized", False))
     if options.adapter:
         load_adapter(model, options.adapter)
         state = Path(options.adapter) / f"{STATE}.json"
@@ -129,8 +130,8 @@ def _parser():
         if kind is bool:
             p.add_argument(option, action="store_true", default=None, help=HELP[f.name])
         else:
-            p.add_argument(option, type=kind, help=f"{HELP[f.name]} (default {f.default:g})" if kind is not str else
-                           f"{HELP[f.name]} (default {f.default})", metavar=kind.__name__.upper())
+            p.add_argument(option, type=kind, help=f"{HELP[f.name]} (default {f.default})",
+                           metavar=kind.__name__.upper())
     p = command("generate", generate_command, "go on from a prompt")
     p.add_argument("prompt", help="the text to go on from; - reads it from standard input, but for "
                    "the newline at its end")

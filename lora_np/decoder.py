@@ -1,4 +1,4 @@
-"""What the decoders share: their head, the cache of keys and values, and a look at what they are given."""
+"""What the decoders share: their head, the cache of keys and values, and checks of the ids."""
 
 import numpy as np
 

@@ -29,7 +29,7 @@ def generate(model, ids, n, temperature=1.0, seed=0, stop=None, top_p=1.0):
 def stream(model, ids, n, temperature=1.0, seed=0, stop=None, top_p=1.0):
     """The ids that generate appends, each as soon as it is sampled: integers, or (B,) for ids (B, T).
 
-    Ends after a stop, which is given out too, or with a batch after the stop of every row.
+    Ends after a stop, which is yielded too, or with a batch after the stop of every row.
     """
     _, sampled, alone = _start(model, ids, n, temperature, seed, stop, top_p)
     return (int(new[0]) for new in sampled) if alone else sampled
@@ -81,7 +81,7 @@ def _nucleus(scores, top_p):
 
 
 def _start(model, ids, n, temperature, seed, stop, top_p):
-    """(the prompt as (B, T), what _sampled yields, whether ids were (T,)), once all that was given was looked at."""
+    """(the prompt as (B, T), what _sampled yields, whether ids were (T,)), once everything given has been checked."""
     expect("generate", model, Decoder, "; a GPT or a Llama is one")
     ids = as_array("generate", ids)
     if ids.ndim not in (1, 2) or not ids.size or ids.dtype.kind not in "iu":

@@ -8,6 +8,7 @@ in float32 rounding alone is larger than most bugs.
 """
 
 import inspect
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -197,9 +198,15 @@ class Report:
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = ["  ".join(cell.rjust(w) if 3 <= i <= 5 else cell.ljust(w)
                            for i, (cell, w) in enumerate(zip(line, widths, strict=True))).rstrip() for line in table]
-        counts = [f"{n} {v}" for v in ("ok", "wrong", "vacuous", "frozen")
-                  if (n := sum(row.verdict == v for row in self.rows))]
-        return "\n".join([*lines, f"{', '.join(counts)}; {sum(row.checked for row in self.rows):,} elements checked"])
+        return "\n".join([*lines, self._summary()])
+
+    def __repr__(self):
+        return f"<Report: {self._summary()}>"  # what a notebook shows below the table that was printed
+
+    def _summary(self):
+        counts = Counter(row.verdict for row in self.rows)
+        verdicts = ", ".join(f"{counts[v]} {v}" for v in ("ok", "wrong", "vacuous", "frozen") if counts[v])
+        return f"{verdicts}; {sum(row.checked for row in self.rows):,} elements checked"
 
 
 def _names(f, n):

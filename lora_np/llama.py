@@ -23,6 +23,8 @@ from .nn import Embedding, Linear, Module, RMSNorm
 from .support.checks import check_float_type, check_int, check_number, expect
 from .tensor import Tensor
 
+LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")  # of rope_scaling
+
 
 @dataclass(frozen=True)
 class LlamaConfig:
@@ -76,8 +78,7 @@ class CausalSelfAttention(Module):
         self.q_norm, self.k_norm = (RMSNorm(c, config.norm_eps, dtype) if config.qk_norm else None for _ in range(2))
 
     def forward(self, x, rotation, cache=None) -> Tensor:
-        """(B, T, d) -> (B, T, d). rotation: (cos, sin) of each position's angles, (T, c / 2). cache: as in
-        transformer.py."""
+        """(B, T, d) -> (B, T, d). rotation: (cos, sin) of each position's angles, (T, c / 2). cache: a LayerCache."""
         q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)  # (B, T, n_heads c), (B, T, n_kv_heads c) twice
         if self.q_norm is not None:
             q, k = of_each_head(self.q_norm, q, self.n_heads), of_each_head(self.k_norm, k, self.n_kv_heads)
@@ -188,10 +189,9 @@ def _check_scaling(scaling):
     if scaling.get("rope_type") != "llama3":
         kind = scaling.get("rope_type")
         raise ValueError(f'LlamaConfig: rope_scaling of rope_type {kind!r} is not built; "llama3" is')
-    names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-    if missing := [name for name in names if name not in scaling]:
+    if missing := [name for name in LLAMA3 if name not in scaling]:
         raise ValueError(f"LlamaConfig: rope_scaling lacks {', '.join(missing)}")
-    check_number("LlamaConfig: rope_scaling", **{name: scaling[name] for name in names})
+    check_number("LlamaConfig: rope_scaling", **{name: scaling[name] for name in LLAMA3})
     if not scaling["factor"] or not scaling["low_freq_factor"] < scaling["high_freq_factor"]:
         raise ValueError("LlamaConfig: rope_scaling needs a factor above 0 and low_freq_factor below high_freq_factor, "
                          f"got {scaling}")

@@ -6,6 +6,8 @@ The weights are unpacked where they are used, forward and again backward, and ke
 them are floats, so that training takes the memory of the blocks in the place of W0's.
 """
 
+from functools import reduce
+
 import numpy as np
 
 from .graph import ignore_stale_flag
@@ -116,6 +118,7 @@ class QuantizedEmbedding(Embedding):
         return node("embedding", self.weight.rows(ids.ravel()).data.reshape(*ids.shape, d))
 
     def logits(self, h):
+        """The table as an output head: h (..., d) to (..., V)."""
         return product(h, self.weight)
 
 
@@ -139,6 +142,6 @@ def product(x, weight):
 
     def to_x(g):
         g = g.reshape(-1, d)
-        return sum(g[:, rows] @ W for rows, W in weight.parts(PART)).reshape(shape)
+        return reduce(np.add, (g[:, rows] @ W for rows, W in weight.parts(PART))).reshape(shape)
 
     return node("quantized_linear", y.reshape(*shape[:-1], d), (x, to_x))

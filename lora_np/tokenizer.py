@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from .support.checks import as_array, expect
+from .support.notation import brief
 from .support.patterns import compile_pattern
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))  # 96 characters: newline and printable ASCII
@@ -39,7 +40,7 @@ class CharTokenizer:
         expect("CharTokenizer", alphabet, str, '; the characters go into one text, as in CharTokenizer("abc")')
         if not alphabet or len(set(alphabet)) < len(alphabet):
             raise ValueError("CharTokenizer: the alphabet must hold at least one character, and each only once; "
-                             f"got {alphabet[:40]!r}")
+                             f"got {brief(alphabet)}")
         self.alphabet, self.tokens = alphabet, dict(enumerate(alphabet))
         self._points = np.frombuffer(alphabet.encode("utf-32-le", "surrogatepass"), np.uint32)
         self._order = np.argsort(self._points)
@@ -60,7 +61,7 @@ class CharTokenizer:
 
     def decode(self, ids, skip_special=False):
         """The text of integers (n,). Raises IndexError for an id outside the alphabet."""
-        return "".join(self.tokens[i] for i in _checked_ids(ids, len(self)))
+        return "".join(self.tokens[i] for i in _checked_ids(ids, self.tokens))
 
     def decode_stream(self, ids, skip_special=False):
         """Yield the text of ids as they come."""
@@ -102,6 +103,7 @@ class BPETokenizer:
         self.tokens = {i: token for token, i in self.ids.items()}
         _check_tables(self, vocab, control - {None})
         self.ranks = _ranks(merges, self.ids, self.special)
+        self.patterns = SPLITS[split] if isinstance(split, str) else split
         self._size, self._cache = 1 + max(self.tokens, default=-1), {}
 
     @property
@@ -128,7 +130,7 @@ class BPETokenizer:
 
     def _pieces(self, text):
         pieces = [unicodedata.normalize(self.normalize, text) if self.normalize else text]
-        for pattern in map(compile_pattern, SPLITS[self.split] if isinstance(self.split, str) else self.split):
+        for pattern in map(compile_pattern, self.patterns):
             pieces = [part for piece in pieces for part in pattern.split(piece) if part]
         return pieces
 
@@ -167,7 +169,7 @@ class BPETokenizer:
 
     def decode_bytes(self, ids, skip_special=False):
         """The bytes of integers (n,), those of special tokens included unless they are to be skipped."""
-        tokens = [self.tokens[i] for i in _checked_ids(ids, len(self), self.tokens)]
+        tokens = [self.tokens[i] for i in _checked_ids(ids, self.tokens)]
         return b"".join([bytes([BYTE[c] for c in token]) if token in self.vocab else token.encode()
                          for token in tokens if not (skip_special and token in self.special)])
 
@@ -180,8 +182,8 @@ class BPETokenizer:
 
 
 def check_tokenizer(model, tokenizer):
-    """Raise ValueError where a tokenizer, or ids that one made, cannot be meant for a model: there are more ids than
-    the model has, or it came with a tokenizer of another kind."""
+    """Raise ValueError where a tokenizer, or ids that one made, cannot belong to a model: there are more ids than the
+    model has, or it came with a tokenizer of another kind."""
     own = getattr(model, "tokenizer", None)
     if isinstance(tokenizer, (CharTokenizer, BPETokenizer)):
         kind, n, what = tokenizer.kind, len(tokenizer), f"the {type(tokenizer).__name__}"
@@ -225,8 +227,10 @@ def _check_tables(tokenizer, vocab, control):
     for token, i in tokenizer.ids.items():
         if not isinstance(token, str) or not token or not isinstance(i, (int, np.integer)) or i < 0:
             raise ValueError(f"BPETokenizer: a token must be a text with an id from 0, got {token!r} with {i!r}")
-        if tokens[i] != token or vocab.get(token, i) != i:
-            raise ValueError(f"BPETokenizer: {token!r} has the id {i}, but so has {tokens[i]!r}, or it has another")
+        if tokens[i] != token:
+            raise ValueError(f"BPETokenizer: {token!r} has the id {i}, but so has {tokens[i]!r}")
+        if vocab.get(token, i) != i:
+            raise ValueError(f"BPETokenizer: {token!r} has two ids, {vocab[token]} and {i}")
     if strange := sorted(set().union(*tokenizer.vocab) - BYTE.keys()):
         raise ValueError(f"BPETokenizer: {strange[0]!r} in the vocabulary stands for no byte; is this BPE without "
                          "ByteLevel, as of Llama 2?")
@@ -236,13 +240,12 @@ def _check_tables(tokenizer, vocab, control):
         raise ValueError(f"BPETokenizer: split must be one of {', '.join(SPLITS)}, or patterns; got {split!r}")
 
 
-def _checked_ids(ids, n, tokens=None):
+def _checked_ids(ids, tokens):
     """Ids as a list. Raises TypeError for other than integers, IndexError for ids that no token has."""
     ids = as_array("decode", ids, copy=None).ravel()
     if ids.size and ids.dtype.kind not in "iu":
         raise TypeError(f"decode: expected integers, got {ids.dtype}")
-    if ids.size and not 0 <= ids.min() <= ids.max() < n:
-        raise IndexError(f"decode: ids must be in 0 .. {n - 1}, got {ids.min()} to {ids.max()}")
-    if tokens and (absent := [i for i in ids.tolist() if i not in tokens]):
-        raise IndexError(f"decode: no token has the id {absent[0]}")
-    return ids.tolist()
+    ids = ids.tolist()
+    if absent := [i for i in ids if i not in tokens]:
+        raise IndexError(f"decode: no token has the id {absent[0]}; ids go from 0 to {max(tokens, default=0)}")
+    return ids

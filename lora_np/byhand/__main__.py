@@ -79,12 +79,11 @@ def parse_answer(text, right):
         value = np.array(rows)
     except (ValueError, ZeroDivisionError, OverflowError):
         raise ValueError(f"cannot read the numbers of {text!r}: expected them as in dB=12,-18 or dA=1,2;3,4") from None
-    shape = np.shape(right[name])
-    if value.size != np.size(right[name]):
-        comma = re.fullmatch(r"([+-]?\d+),(\d+)", bare) if np.size(right[name]) == 1 else None
+    shape, n = np.shape(right[name]), np.size(right[name])
+    if value.size != n:
+        comma = re.fullmatch(r"([+-]?\d+),(\d+)", bare) if n == 1 else None
         advice = f"; a fraction is written {comma[1]}.{comma[2]} or as in 5/2" if comma else ""
-        raise ValueError(f"{name} has {np.size(right[name])} number{'s' * (np.size(right[name]) != 1)}, "
-                         f"got {value.size} in {text!r}{advice}")
+        raise ValueError(f"{name} has {n} number{'s' * (n != 1)}, got {value.size} in {text!r}{advice}")
     return name, value.reshape(shape) if len(rows) == 1 or len(shape) < 2 else value
 
 

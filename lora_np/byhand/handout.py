@@ -27,9 +27,13 @@ def dot(a, b):
 
 def _line(name, formula, remark, value, substituted):
     """substituted: (*index) -> the formula of that entry with the values substituted."""
-    rows = [(str(list(at)).replace(" ", "") if at else "", substituted(*at), np.asarray(value)[at])
-            for at in np.ndindex(np.shape(value))]
+    rows = [(_index(at), substituted(*at), np.asarray(value)[at]) for at in np.ndindex(np.shape(value))]
     return Line(name, formula, remark, rows)
+
+
+def _index(at):
+    """An index as the sheets write it: [0,1], and nothing for a single number."""
+    return f"[{','.join(map(str, at))}]" if at else ""
 
 
 def forward_lines(sheet):
@@ -82,8 +86,7 @@ def three_ways(sheet):
             three = slope, hand[f"d{name}"][at], engine[f"d{name}"][at]
             spread = max(three) - min(three)
             verdict = f"differ by {spread:.3g}" if spread > 1e-9 else "agree" if any(three) else "vacuous: both zero"
-            entry = name + str(list(at)).replace(" ", "")
-            rows.append((entry, *map(number, (above[at], below[at], *three)), verdict))
+            rows.append((name + _index(at), *map(number, (above[at], below[at], *three)), verdict))
     return rows
 
 
@@ -132,7 +135,7 @@ def _table(sheet, blank):
     if blank:
         return [("entry", "L(+1)", "L(-1)", "slope", "by hand"), *((row[0], *[BLANK] * 4) for row in three_ways(sheet))]
     return [("entry", "L(+1)", "L(-1)", "slope", "by hand", "engine", ""), *three_ways(sheet),
-            ("W0", *["-"] * 4, str(by_engine(sheet)["dW0"]), "not computed (frozen)")]
+            ("W0", *["-"] * 4, str(by_engine(sheet)["dW0"]), FROZEN)]
 
 
 def _closing(sheet, blank):
@@ -150,8 +153,7 @@ def _given(sheet):
     """x, y, W0, A and B side by side, with their rows below each other."""
     blocks = []
     for name in ("x", "y", "W0", "A", "B"):
-        array = getattr(sheet, name)
-        rows = [[number(v) for v in np.ravel(row)] for row in (array[:, None] if array.ndim == 1 else array)]
+        rows = _cells(sheet, name)
         width = max(len(v) for row in rows for v in row)
         text = ["[" + " ".join(v.rjust(width) for v in row) + "]" for row in rows]
         blocks.append([f"{name} = {text[0]}", *(" " * (len(name) + 3) + t for t in text[1:])])
@@ -160,14 +162,19 @@ def _given(sheet):
             for line in zip_longest(*blocks, fillvalue="")]
 
 
+def _cells(sheet, name):
+    """The rows of what is given, each a list of numbers as text; a vector is a column."""
+    array = getattr(sheet, name)
+    return [[number(v) for v in row] for row in array.reshape(len(array), -1)]
+
+
 def as_markdown(sheet, blank=False, merge=False):
     """The whole sheet in Markdown; blank: for a pencil."""
     out = [f"# LoRA by hand: {sheet.title}", "", *(["Name:", ""] if blank else []), f"`{FORMULAS}`", "", WORDS,
            "", "$$"]
     next_row = r" \\ "
     for name in ("x", "y", "W0", "A", "B"):
-        array = getattr(sheet, name)
-        rows = (" & ".join(map(number, np.ravel(row))) for row in (array[:, None] if array.ndim == 1 else array))
+        rows = map(" & ".join, _cells(sheet, name))
         out.append(rf"{name.replace('W0', 'W_0')} = \begin{{bmatrix}} {next_row.join(rows)} \end{{bmatrix}} \quad")
     out += [rf"\alpha = {number(sheet.alpha)} \quad r = {sheet.r}", "$$"]
     for title, lines in sections(sheet, merge):

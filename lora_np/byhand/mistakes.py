@@ -121,7 +121,7 @@ def _diagnosis(name, value, answers, right, known):
     """A mistake is named where it gives this very value, and preferred where it gives all other answers too."""
     fits = [m for m in known if same(known[m][name], value)]
     if not fits and value.shape != np.shape(right[name]):
-        return [f"{_rows(value)} numbers, expected {_rows(right[name])}; no known mistake gives these"]
+        return [f"{_shape(value)} numbers, expected {_shape(right[name])}; no known mistake gives these"]
     if not fits:
         good = np.isclose(value, right[name], rtol=0, atol=1e-9).sum()
         return [f"right in {good} of {value.size} places; no known mistake gives this" if good else
@@ -138,6 +138,6 @@ def _diagnosis(name, value, answers, right, known):
             + (f"; your {apart[-1]} would tell." if apart else ".")]
 
 
-def _rows(value):
+def _shape(value):
     rows, columns = np.atleast_2d(value).shape
     return f"{rows} x {columns}"

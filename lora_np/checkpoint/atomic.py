@@ -6,7 +6,6 @@ import os
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from reprlib import Repr
 
 import numpy as np
 
@@ -14,9 +13,6 @@ from ..support.checks import expect
 
 MAPPED = 1 << 26  # bytes from which on a file is not copied into memory
 LFS = b"version https://git-lfs"
-_repr = Repr()
-_repr.maxstring = _repr.maxother = 100
-brief = _repr.repr  # a value as an error shows it, cut in the middle where it is long
 
 
 class NotInstalled(FileNotFoundError):
@@ -27,7 +23,7 @@ class NotInstalled(FileNotFoundError):
 def atomic_write(folder):
     """Yields create(name): a new open binary file. At the end all of them take the places of those names in the
     folder, once they are whole and on the disk; if anything fails before that, the old files stay as they were, and a
-    folder that was not there is not there."""
+    folder made for the new ones is removed."""
     folder, files = Path(folder), {}
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -94,9 +90,9 @@ def file_bytes(path):
     return np.memmap(path, np.uint8, "r").view(np.ndarray)
 
 
-def write_json(file, value):
-    """Write a value as indented JSON to an open binary file."""
-    file.write((json.dumps(value, indent=2) + "\n").encode())
+def json_bytes(value):
+    """A value as the bytes of an indented JSON file."""
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def read_json(path):

@@ -5,9 +5,9 @@ A config.json that asks for something that our decoder does not do is refused by
 
 from itertools import count
 
-from ..llama import Llama, LlamaConfig
+from ..llama import LLAMA3, Llama, LlamaConfig
+from ..support.notation import brief
 from ..transformer import GPT, GPTConfig
-from .atomic import brief
 
 POSITION_OFFSET = 2  # rows of OPT's position table before that of position 0
 OPT_SIZES = {"vocab_size": "vocab_size", "context": "max_position_embeddings", "d_model": "hidden_size",
@@ -16,7 +16,6 @@ OPT_FIXED = {"model_type": "opt", "do_layer_norm_before": True, "activation_func
              "layer_norm_elementwise_affine": True, "tie_word_embeddings": True, "_remove_final_layer_norm": False,
              "attention_dropout": 0.0, "layerdrop": 0.0}
 LLAMA_SIZES = {**OPT_SIZES, "d_ff": "intermediate_size"}
-LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 
 
 class OptFiles:
@@ -102,11 +101,9 @@ class LlamaFiles:
         if kind == "default":
             return theta, None
         if kind != "llama3":
-            raise ValueError(f"rope_scaling of type {brief(kind)} is not built; read are 'default' and 'llama3'")
+            raise ValueError(f"rope_scaling of type {brief(kind)} is not built; supported here: 'default' and 'llama3'")
         values = {"original_max_position_embeddings": given["max_position_embeddings"], **rope}
-        if absent := [name for name in LLAMA3 if name not in values]:
-            raise ValueError(f"rope_scaling lacks {', '.join(absent)}")
-        return theta, {"rope_type": "llama3", **{name: values[name] for name in LLAMA3}}
+        return theta, {"rope_type": "llama3", **{name: values[name] for name in LLAMA3 if name in values}}
 
     @staticmethod
     def shown(shapes):
@@ -140,7 +137,7 @@ def family_named(given):
         if kind in family.types:
             return family
     known = ", ".join(kind for family in FAMILIES for kind in family.types)
-    raise ValueError(f"model_type is {brief(kind)}; read are {known}")
+    raise ValueError(f"model_type is {brief(kind)}; supported here: {known}")
 
 
 def _matrix(shapes, name):

@@ -14,6 +14,7 @@ import struct
 import numpy as np
 
 from ..quantized import Packed
+from ..support.notation import brief
 from .atomic import file_bytes
 
 SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
@@ -47,7 +48,7 @@ def _parse(raw):
     version = reader.number("<I")
     if version not in (2, 3):
         kind = "big-endian" if version in (2 << 24, 3 << 24) else f"version {version}"
-        raise ValueError(f"a GGUF file of {kind}; read are versions 2 and 3, little-endian")
+        raise ValueError(f"a GGUF file of {kind}; supported here: versions 2 and 3, little-endian")
     n_tensors, n_keys = reader.number("<Q"), reader.number("<Q")
     metadata = reader.named(n_keys, reader.value)
     align = _alignment(metadata)
@@ -56,11 +57,11 @@ def _parse(raw):
     tensors = {}
     for name, (shape, kind, offset) in sorted(entries.items(), key=lambda entry: entry[1][2]):
         if start + offset < end or offset % align:
-            raise ValueError(f"{name[:80]!r} begins at byte {offset:,} of the numbers, inside another tensor or at no "
+            raise ValueError(f"{brief(name)} begins at byte {offset:,} of the numbers, inside another tensor or at no "
                              f"multiple of {align}")
         end = start + offset + _size(name, shape, kind)
         if end > len(raw):
-            raise ValueError(f"{name[:80]!r} should end at byte {end:,}, the file at {len(raw):,}; was it cut short?")
+            raise ValueError(f"{brief(name)} should end at byte {end:,}, the file at {len(raw):,}; was it cut short?")
         tensors[name] = _numbers(raw[start + offset:end], shape, kind)
     return tensors, metadata
 
@@ -90,12 +91,14 @@ class _Reader:
             return self.number(SCALARS[kind])
         if kind == STRING:
             return self.string()
-        inner, n = (self.number("<I"), self.number("<Q")) if kind == LIST else (None, 0)
-        if inner in SCALARS:
-            return np.frombuffer(self.take(n * struct.calcsize(SCALARS[inner])), SCALARS[inner]).tolist()
-        if inner != STRING:
-            raise ValueError(f"a value of type {kind}" + f" of type {inner}" * (kind == LIST) + ", which is not read")
-        return [self.string() for _ in range(n)]
+        if kind == LIST:
+            inner, n = self.number("<I"), self.number("<Q")
+            if inner in SCALARS:
+                return np.frombuffer(self.take(n * struct.calcsize(SCALARS[inner])), SCALARS[inner]).tolist()
+            if inner == STRING:
+                return [self.string() for _ in range(n)]
+            kind = f"{kind} of type {inner}"
+        raise ValueError(f"a value of type {kind}, which is not read")
 
     def tensor(self):
         """(shape, type, offset) of a tensor."""
@@ -116,7 +119,7 @@ class _Reader:
                     raise ValueError("this name comes twice")
                 found[name] = value()
             except ValueError as error:
-                raise ValueError(f"{name[:80]!r}: {error}") from None
+                raise ValueError(f"{brief(name)}: {error}") from None
         return found
 
 
@@ -134,9 +137,9 @@ def _size(name, shape, kind):
     if kind in FLOATS:
         return math.prod(shape) * FLOATS[kind].itemsize
     if kind not in BLOCKS:
-        raise ValueError(f"{name[:80]!r} is {kind}; read are {', '.join([*FLOATS, *BLOCKS])}")
+        raise ValueError(f"{brief(name)} is {kind}; supported here: {', '.join([*FLOATS, *BLOCKS])}")
     if len(shape) != 2 or shape[1] % 32:
-        raise ValueError(f"{name[:80]!r} is {kind} of shape {shape}; expected rows of a multiple of 32 numbers")
+        raise ValueError(f"{brief(name)} is {kind} of shape {shape}; expected rows of a multiple of 32 numbers")
     return math.prod(shape) // 32 * BLOCKS[kind].itemsize
 
 

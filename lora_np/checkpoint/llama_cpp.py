@@ -6,6 +6,7 @@ import numpy as np
 
 from ..llama import LlamaConfig, frequencies
 from ..quantized import Packed
+from ..support.notation import brief
 from . import gguf
 
 KEYS = {"hidden_size": "embedding_length", "intermediate_size": "feed_forward_length",
@@ -64,14 +65,14 @@ def _our_name(name):
 def _settings(metadata, shapes):
     kind = metadata.get("general.architecture")
     if kind != "llama":
-        raise ValueError(f"general.architecture is {kind!r}; read is 'llama' alone, since the rows of others lie in "
-                         "another order")
+        raise ValueError(f"general.architecture is {kind!r}; supported here: 'llama' alone, since the rows of others "
+                         "lie in another order")
     llama = {key.removeprefix("llama."): value for key, value in metadata.items() if key.startswith("llama.")}
     if absent := [f"llama.{key}" for name, key in KEYS.items() if name not in OPTIONAL and key not in llama]:
         raise ValueError(f"lacks {', '.join(absent)}")
     for key in {*KEYS.values()} & {*llama}:
         if type(llama[key]) not in (int, float) or not 0 < llama[key] < 1 << 32:
-            raise ValueError(f"llama.{key} is {str(llama[key])[:40]}; expected a number above 0")
+            raise ValueError(f"llama.{key} is {brief(llama[key])}; expected a number above 0")
     given = {name: llama.pop(key) for name, key in KEYS.items() if key in llama}
     given |= {name: float(str(np.float32(given[name])))  # 1e-05, not the 9.99999974e-06 that float32 makes of it
               for name in ("rms_norm_eps", "rope_theta") if name in given}
@@ -80,7 +81,7 @@ def _settings(metadata, shapes):
              "tensor_data_layout": "Meta AI original pth"}
     for key, value in llama.items():
         if value not in (built.get(key, 0), 0, "", "none") and key != "rope.scaling.original_context_length":
-            raise ValueError(f"llama.{key} is {str(value)[:40]}, which is not built")
+            raise ValueError(f"llama.{key} is {brief(value)}, which is not built")
     return {"model_type": "llama", "vocab_size": shapes.get("token_embd.weight", (0,))[0],
             "tie_word_embeddings": "output.weight" not in shapes, "head_dim": head, **given,
             **{name: metadata.get(f"tokenizer.ggml.{key}") for name, key in IDS.items()}}

@@ -15,9 +15,10 @@ from ..lora import LoraLinear
 from ..nn import Embedding
 from ..quantized import Packed, QuantizedEmbedding, QuantizedLinear
 from ..support.checks import check_float_type, expect
+from ..support.notation import brief
 from ..tokenizer import BPETokenizer, CharTokenizer
 from . import llama_cpp, origin, safetensors
-from .atomic import atomic_write, brief, check_shapes, find_model, read_json, write_json
+from .atomic import atomic_write, check_shapes, find_model, json_bytes, read_json
 from .families import POSITION_OFFSET, OptFiles, family_named, family_of
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -73,7 +74,7 @@ def save_model(model, folder, tokenizer=None):
     files = came_with.handed_on(tokenizer)
     with atomic_write(folder) as create:
         safetensors.write(create("model.safetensors"), arrays)
-        write_json(create("config.json"), config)
+        create("config.json").write(json_bytes(config))
         for name, content in files.items():
             create(name).write(content)
 
@@ -121,7 +122,7 @@ def _config(where, given, arrays, dtype):
             raise ValueError(f"lacks {', '.join(sorted(absent))}, which a model of type {given['model_type']!r} has")
         for name, size in family.shown({name: array.shape for name, array in arrays.items()}).items():
             if given[name] != size:
-                known = f"; their first name is {next(iter(arrays))[:80]!r}" if arrays and not size else ""
+                known = f"; their first name is {brief(next(iter(arrays)))}" if arrays and not size else ""
                 raise ValueError(f"{name} is {brief(given[name])}, but the weights beside it have {size}{known}")
         return family, family.config(given, dtype.type)
     except (TypeError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Adapters in PEFT's layout: a folder of adapter_config.json and adapter_model.safetensors.
 
 What PEFT does not ask for, it does not read: beside the arrays, the file records which base the adapter was
-trained on and with which settings, so that load_adapter notices when one of the three was exchanged.
+trained on and with which settings, so that load_adapter notices when one of the three was replaced.
 """
 
 import json
@@ -15,8 +15,9 @@ from ..extras.variants import DoraLinear
 from ..lora import LoraLinear, lora_layers, targets
 from ..nn import Embedding, Linear, Module
 from ..support.checks import expect
+from ..support.notation import brief
 from . import safetensors
-from .atomic import atomic_write, brief, check_shapes, read_json, write_json
+from .atomic import atomic_write, check_shapes, json_bytes, read_json
 from .fingerprint import fingerprint, other_base
 from .models import full_name
 
@@ -57,7 +58,7 @@ def save_adapter(model, folder, name=None, base=None, note=(), beside=()):
     with atomic_write(folder) as create:
         safetensors.write(create("adapter_model.safetensors"), arrays,
                           {**dict(note), "settings": json.dumps(settings), **fingerprint(model)})
-        write_json(create("adapter_config.json"), config)
+        create("adapter_config.json").write(json_bytes(config))
         for file, content in dict(beside).items():
             create(file).write(content)
 
@@ -81,10 +82,10 @@ def load_adapter(model, folder, name="default", check_base=True):
     if check_base:
         _check_base(path, given, metadata, model)
     kind = DoraLinear if given.get("use_dora") else LoraLinear
-    found, shapes, linear = {}, {}, set(_linear(model))
+    found, shapes, adaptable = {}, {}, set(_linear(model))
     for key, array in arrays.items():
         match = KEY.fullmatch(key)
-        ours = f"{match[1]}.{match[2] or match[3]}" if match and match[1] in linear else key
+        ours = f"{match[1]}.{match[2] or match[3]}" if match and match[1] in adaptable else key
         if ours in found:
             raise ValueError(f"{path}: {ours} is there under two names, of which {key} is one")
         found[ours] = array

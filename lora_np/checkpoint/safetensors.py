@@ -10,7 +10,8 @@ import json
 
 import numpy as np
 
-from .atomic import brief, file_bytes
+from ..support.notation import brief
+from .atomic import file_bytes
 
 DTYPES = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 NAMES = {"float64": "F64", "float32": "F32", "float16": "F16"}
@@ -40,7 +41,7 @@ def read(path):
     start = 8 + int.from_bytes(raw[:8].tobytes(), "little")
     if len(raw) < 8 or not 8 < start <= min(len(raw), MAX_HEADER_BYTES):
         raise ValueError(f"{path}: not a whole safetensors file: it has {len(raw):,} bytes, and its header "
-                         f"should end at byte {start:,}; was it cut short, or is it a placeholder for a large file?")
+                         f"should end at byte {start:,}; was it cut short, or is it another kind of file?")
     try:
         header = json.loads(raw[8:start].tobytes().decode(), object_pairs_hook=_object, parse_int=_whole,
                             parse_float=_whole, parse_constant=_whole)

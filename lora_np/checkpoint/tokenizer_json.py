@@ -3,6 +3,7 @@
 import json
 import re
 
+from ..support.notation import brief
 from ..support.patterns import compile_pattern
 from ..tokenizer import GPT2, SPLITS
 
@@ -28,7 +29,7 @@ def arguments(given):
     model, special, added = given["model"], {}, {}
     for name in [*NOT_BUILT, *["fuse_unk"] * (model.get("unk_token") is not None)]:
         if model.get(name):
-            raise ValueError(f"model.{name} is {model[name]!r}, which is not built")
+            raise ValueError(f"model.{name} is {brief(model[name])}, which is not built")
     for token in given.get("added_tokens") or ():
         (special if token.get("special") else added)[text_of(token)] = token["id"]
     forms = [step["type"] for step in _steps(given.get("normalizer"), "normalizers")]
@@ -96,23 +97,25 @@ def _around(steps):
     return prefix, suffix
 
 
-def from_bytes(tokenizer):
+def of_bytes(tokenizer):
     """A BPETokenizer as tokenizer.json."""
-    patterns = SPLITS[tokenizer.split] if isinstance(tokenizer.split, str) else tokenizer.split
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    split = [{"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-             for pattern in patterns]
     whole, flags = {**tokenizer.added, **tokenizer.special}, dict.fromkeys((*WIDE, "normalized"), False)
     added = [{"id": i, "content": token, **flags, "special": token in tokenizer.special}
              for token, i in sorted(whole.items(), key=lambda entry: entry[1])]
     return {"version": "1.0", "truncation": None, "padding": None,
             "added_tokens": added, "normalizer": {"type": tokenizer.normalize} if tokenizer.normalize else None,
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*split, level]},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*map(_cut, tokenizer.patterns), level]},
             "post_processor": _template(tokenizer), "decoder": level,
             "model": {"type": "BPE", "dropout": None, "unk_token": tokenizer.unknown, "continuing_subword_prefix": None,
                       "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
                       "ignore_merges": tokenizer.ignore_merges, "vocab": tokenizer.ids,
                       "merges": [" ".join(pair) for pair in sorted(tokenizer.ranks, key=tokenizer.ranks.get)]}}
+
+
+def _cut(pattern):
+    """The pre-tokenizer that cuts a text at both ends of each match of a pattern."""
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
 def _template(tokenizer):
@@ -126,11 +129,9 @@ def _template(tokenizer):
             } if tokens else None
 
 
-def from_characters(tokenizer):
+def of_characters(tokenizer):
     """A CharTokenizer as tokenizer.json: split into characters, look each up."""
     return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
-            "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated",
-                              "invert": False},
-            "post_processor": None, "decoder": {"type": "Fuse"},
+            "pre_tokenizer": _cut(r"[\s\S]"), "post_processor": None, "decoder": {"type": "Fuse"},
             "model": {"type": "WordLevel", "vocab": {c: i for i, c in enumerate(tokenizer.alphabet)},
                       "unk_token": "?"}}

@@ -1,12 +1,11 @@
 """Tokenizers on disk: in a folder as Transformers has them, and in the metadata of a GGUF file."""
 
-import json
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..tokenizer import BPETokenizer, CharTokenizer
 from . import gguf, tokenizer_json
-from .atomic import find_model, read_json
+from .atomic import find_model, json_bytes, read_json
 from .tokenizer_json import text_of
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -67,18 +66,17 @@ def save_tokenizer(tokenizer):
                 **{name: tokenizer.tokens[i] for name, i in named.items() if i is not None}}
     if tokenizer.chat_template is not None:
         settings["chat_template"] = tokenizer.chat_template
-    write = tokenizer_json.from_characters if tokenizer.kind == "char" else tokenizer_json.from_bytes
-    return {name: (json.dumps(value, indent=2) + "\n").encode()
-            for name, value in (("tokenizer.json", write(tokenizer)), ("tokenizer_config.json", settings))}
+    described = (tokenizer_json.of_characters if tokenizer.kind == "char" else tokenizer_json.of_bytes)(tokenizer)
+    return {"tokenizer.json": json_bytes(described), "tokenizer_config.json": json_bytes(settings)}
 
 
 def from_gguf(metadata):
     """The BPETokenizer of a GGUF file, from its metadata {key: value}. Raises ValueError for other kinds, by name."""
     given = {key.removeprefix("tokenizer.ggml."): value for key, value in metadata.items()}
     if given.get("model") != "gpt2":
-        raise ValueError(f"tokenizer.ggml.model is {given.get('model')!r}; built is 'gpt2', byte-level BPE")
+        raise ValueError(f"tokenizer.ggml.model is {given.get('model')!r}; supported here: 'gpt2', byte-level BPE")
     if given.get("pre") not in KINDS:
-        raise ValueError(f"tokenizer.ggml.pre is {given.get('pre')!r}; built are {', '.join(KINDS)}")
+        raise ValueError(f"tokenizer.ggml.pre is {given.get('pre')!r}; supported here: {', '.join(KINDS)}")
     tokens, types = given.get("tokens", ()), given.get("token_type", ())
     if len(tokens) != len(types) or len(set(tokens)) != len(tokens):
         raise ValueError(f"tokenizer.ggml.tokens: {len(tokens)} tokens, {len(set(tokens))} different ones, and "
@@ -96,13 +94,13 @@ def from_gguf(metadata):
 
 @contextmanager
 def _named(path):
-    """Errors that name the file; where it lacks something, or has something else in its place, as ValueError."""
+    """Inside, errors name the file; what it lacks, or has of another kind than expected, raises ValueError."""
     try:
         yield
     except ValueError as error:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     except (LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not as tokenizers are written; {error!r}") from None
+        raise ValueError(f"{path}: not laid out as a tokenizer's file is; {error!r}") from None
 
 
 def _settings(folder):
@@ -123,7 +121,9 @@ def _plain_files(vocab, folder, settings):
                          f"{' and '.join(CLASSES)} without it are")
     if not {*NAMED} & {*settings}:
         settings["eos_token"] = "<|endoftext|>"  # GPT2Tokenizer's own
-    lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+    if not (merges := folder / "merges.txt").exists():
+        raise FileNotFoundError(f"{merges}: there is no such file, and vocab.json is of no use without it")
+    lines = merges.read_text(encoding="utf-8").splitlines()
     return {"vocab": vocab, "merges": [line for line in lines if line and not line.startswith("#version")],
             "special": {}, "added": _optional(folder / "added_tokens.json"), **KINDS[CLASSES[name]]}
 

@@ -90,7 +90,7 @@ def combine(model, name, weights):
     parts = {}
     expect("combine", weights, dict, "; write {name of an adapter: its weight}")
     for other, w in weights.items():
-        size = abs(w) if isinstance(w, (int, float)) else w
+        size = abs(w) if isinstance(w, (int, float, np.number)) else w
         check_number("combine", **{f"the size of the weight of {other!r}": size})
         for path, layer in _adapter(model, other).items():
             if type(layer) is not LoraLinear:

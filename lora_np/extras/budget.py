@@ -72,17 +72,17 @@ def memory_budget(config, targets=("q_proj", "v_proj"), r=8, precision="float32"
     base = base_parameters(config)
     adapter = config.n_layers * sum(r * sum(shapes[target]) for target in targets)
     trainable = adapter or base
-    each = states * (4 if precision == "mixed" else size) + (4 if precision == "mixed" else 0)
+    mixed = precision == "mixed"
+    each = 4 * (states + 1) if mixed else size * states
     kept = batch * activations(config, targets, r, T, size)
-    name = {"mixed": "float16"}.get(precision, precision)
     return Budget(
         weights=(base + adapter) * size, gradients=trainable * size, optimizer=trainable * each, activations=kept,
         file=trainable * size, trainable=trainable, parameters=base + adapter,
         assumptions={
-            "weights": f"{base + adapter:,} parameters, {size} bytes each ({name})",
+            "weights": f"{base + adapter:,} parameters, {size} bytes each ({'float16' if mixed else precision})",
             "gradients": f"{trainable:,} trainable parameters, {size} bytes each, all at the same time",
             "optimizer": f"{each} bytes for each of them: {states} numbers"
-                         + ", and the parameter itself in float32" * (precision == "mixed"),
+                         + ", and the parameter itself in float32" * mixed,
             "activations": f"what the backward pass needs of {batch} x {T} tokens, nothing computed twice",
             "training": "the sum; without the temporaries of the one operation at work",
             "file": f"the {trainable:,} trained parameters, {size} bytes each"})
@@ -142,5 +142,8 @@ def model_config(name):
 
 def readable(n):
     """A number of bytes in decimal units: 349.2 GB."""
-    unit = next((u for u in ("B", "kB", "MB", "GB") if (n := n / (1 if u == "B" else 1000)) < 999.95), None)
-    return f"{n:.1f} {unit}" if unit else f"{n / 1000:.2f} TB"
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 999.95:
+            return f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.2f} TB"

@@ -99,8 +99,7 @@ def silu(a):
     """
     a = as_tensor(a)
     x = a.data
-    with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0, as it should be
-        s = 1 / (1 + np.exp(-x))
+    s = sigmoid(x)
     y = x * s
     return node("silu", y, (a, lambda g: g * (s + y * (1 - s))))
 
@@ -138,9 +137,6 @@ def rotary(x, cos, sin, heads=1):
 
 
 def sigmoid(x):
-    """1 / (1 + exp(-x)), a fresh array. Beyond the range of exp it is 0, as it should be."""
-    s = -x
-    with np.errstate(over="ignore"):
-        np.exp(s, out=s)
-    s += 1
-    return np.reciprocal(s, out=s)
+    """1 / (1 + exp(-x)) of an array."""
+    with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0, as it should be
+        return 1 / (1 + np.exp(-x))

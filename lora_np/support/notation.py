@@ -1,6 +1,11 @@
-"""Numbers and small arrays as one writes them: 5, [5 2], [12; -18]."""
+"""Numbers and small arrays as one writes them: 5, [5 2], [12; -18]; and values as errors show them."""
+
+from reprlib import Repr
 
 import numpy as np
+
+_repr = Repr()
+_repr.maxstring = _repr.maxother = 100
 
 
 def number(value, digits=12):
@@ -14,3 +19,8 @@ def matrix(value, digits=12):
     if not value.ndim:
         return number(value, digits)
     return "[" + "; ".join(" ".join(number(v, digits) for v in row) for row in np.atleast_2d(value)) + "]"
+
+
+def brief(value):
+    """Any value as an error shows it: its repr, cut in the middle where it is long."""
+    return _repr.repr(value)

@@ -16,9 +16,9 @@ class Progress:
 
     cell = None  # (number of the Jupyter cell that runs, its line), shared by all that is trained in the cell
 
-    def __init__(self, label, steps, quiet, start=0, stream=None):
+    def __init__(self, label, steps, quiet, start=0):
         self.label, self.steps, self.quiet, self.start = label, steps, quiet, start
-        self.stream = stream or sys.stderr or io.StringIO()  # the last where stderr is closed
+        self.stream = sys.stderr or io.StringIO()  # None where stderr is closed
         self.on_terminal, self.jupyter = self.stream.isatty(), _jupyter()
         self.begin = self.last = time.perf_counter()
         self.open = False

@@ -67,8 +67,9 @@ def _gradient(name, trace):
 def _valued(name, array):
     """The name with the numbers, or with the shape where they are too many: h = [5 2], h (3, 4)."""
     numbers = text(array)
-    few = len(numbers) <= 16 and " to " not in numbers
-    return f"{name} = {numbers}" if few and name else numbers if few else f"{name} {array.shape}".strip()
+    if len(numbers) > 16 or " to " in numbers:
+        return f"{name} {array.shape}".strip()
+    return f"{name} = {numbers}" if name else numbers
 
 
 @lru_cache(maxsize=1024)

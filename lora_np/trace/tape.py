@@ -179,6 +179,9 @@ class Trace:
         lines += [f"Backward: g is dL/d(result), from dL/d{self.steps[-1].name} = 1", *_columns(self._backward_rows())]
         return "\n".join(lines)
 
+    def __repr__(self):
+        return f"<Trace: {len(self.leaves)} leaves, {len(self.steps)} steps>"
+
     def _forward_rows(self):
         for step in self.steps:
             shapes = ", ".join(str(o.tensor.shape) for o in step.operands)
@@ -212,11 +215,10 @@ def trace(target, model=None):
 
 def _entries(target):
     """The loss, and the entries of its tape that lead to it."""
+    loss = target
     if callable(target):
         with record():
             loss = target()
-    else:
-        loss = target
     if not isinstance(loss, Tensor):
         raise TypeError(f"trace: expected a loss or a function that returns one, got {type(loss).__name__}")
     if loss.size != 1:

@@ -91,6 +91,11 @@ def test_the_right_versions_of_the_planted_pass():
     assert gradcheck(unary(lambda x: x @ square, lambda g, x: g @ square.T), rng.normal(size=(4, 4)), quiet=True)
 
 
+def test_a_notebook_shows_a_report_in_one_line():
+    report = gradcheck(lambda x, y: x * 2 + y * 0, [1.0, 2.0], [3.0, 4.0], quiet=True)
+    assert repr(report) == "<Report: 1 ok, 1 vacuous; 4 elements checked>"
+
+
 def test_worst_index_and_both_values_are_named(capsys):
     f, x = planted["one element of 10,000"]
     report = gradcheck(f, x)

@@ -139,6 +139,7 @@ def test_names_are_unique_and_letters_are_no_numbers():
     worked = Trace(lambda: (a * b + e + Tensor([1.0, 1.0], True) + Tensor([0.0, 1.0])).sum() * -1.5)
     assert list(worked.leaves) == ["a", "a_2", "e", "p1", "c1"]
     assert worked.steps[-1].formula == "t5 * -1.5" and worked.steps[0].formula == "a * a_2"
+    assert repr(worked) == "<Trace: 5 leaves, 6 steps>"  # what a notebook shows below the tape that was printed
 
 
 def test_every_operation_has_its_formulas_in_one_place():

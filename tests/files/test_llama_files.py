@@ -98,7 +98,7 @@ def rewrite(path, change):
 
 
 @pytest.mark.parametrize(("changes", "says"), [
-    ({"model_type": "gemma3"}, "model_type is 'gemma3'; read are opt, llama, qwen2, qwen3"),
+    ({"model_type": "gemma3"}, "model_type is 'gemma3'; supported here: opt, llama, qwen2, qwen3"),
     ({"model_type": None}, "model_type is None"), ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
     ({"attention_bias": True}, "attention_bias is True"), ({"mlp_bias": True}, "mlp_bias is True"),
     ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_scaling of type 'yarn' is not built"),

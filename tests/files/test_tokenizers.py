@@ -115,6 +115,14 @@ def test_a_model_notes_the_tokenizer_that_came_with_it(tmp_path):
         assert load_model(tmp_path / str(kind)).tokenizer == kind == tokenizer_kind(tmp_path / str(kind))
 
 
+def test_a_model_is_read_without_the_tokenizer_that_cannot_be(tmp_path):
+    save_model(small_gpt(), tmp_path)
+    (tmp_path / "vocab.json").write_text('{"a": 0}')
+    with pytest.raises(FileNotFoundError, match=r"merges\.txt: there is no such file, and vocab\.json is of no use"):
+        load_tokenizer(tmp_path)
+    assert load_model(tmp_path).tokenizer == "bpe"
+
+
 # Special tokens, ends, templates
 
 
@@ -237,11 +245,11 @@ def test_what_is_put_around(folder):
     ("gpt2", {"added_tokens": [{"id": 0, "content": "<mask>", "lstrip": True}]}, "'<mask>' has lstrip, which is not"),
     ("gpt2", {"model__merges": ["zz qq"]}, "merge 0 is 'zz qq'"),
     ("gpt2", {"model__vocab": {"▁the": 7}, "model__merges": []}, "'▁' in the vocabulary stands for no byte"),
-    ("gpt2", {"model__merges": None}, "not as tokenizers are written"),
-    ("gpt2", {"model__vocab": ["a"]}, "not as tokenizers are written"),
-    ("gpt2", {"added_tokens": [{"id": 0}]}, "not as tokenizers are written; KeyError"),
-    ("gpt2", {"added_tokens": ["x"]}, "not as tokenizers are written"),
-    ("gpt2", {"pre_tokenizer": {"type": "Sequence", "pretokenizers": "'ByteLevel'"}}, "not as tokenizers are written"),
+    ("gpt2", {"model__merges": None}, "not laid out as a tokenizer's file is"),
+    ("gpt2", {"model__vocab": ["a"]}, "not laid out as a tokenizer's file is"),
+    ("gpt2", {"added_tokens": [{"id": 0}]}, "not laid out as a tokenizer's file is; KeyError"),
+    ("gpt2", {"added_tokens": ["x"]}, "not laid out as a tokenizer's file is"),
+    ("gpt2", {"pre_tokenizer": {"type": "Sequence", "pretokenizers": "'ByteLevel'"}}, "not laid out as a tokenizer's file is"),
     ("opt", {"tokenizer_class": "RobertaTokenizer"}, "RobertaTokenizer with add_prefix_space False is not built"),
     ("opt", {"add_prefix_space": True}, "GPT2Tokenizer with add_prefix_space True is not built"),
 ])
@@ -269,9 +277,9 @@ def test_folders_without_a_tokenizer_that_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"model": "llama"}, "tokenizer.ggml.model is 'llama'; built is 'gpt2', byte-level BPE"),
+    ({"model": "llama"}, "tokenizer.ggml.model is 'llama'; supported here: 'gpt2', byte-level BPE"),
     ({"model": None}, "tokenizer.ggml.model is None"),
-    ({"pre": "deepseek-llm"}, "tokenizer.ggml.pre is 'deepseek-llm'; built are gpt-2, smollm, qwen2, llama-bpe"),
+    ({"pre": "deepseek-llm"}, "tokenizer.ggml.pre is 'deepseek-llm'; supported here: gpt-2, smollm, qwen2, llama-bpe"),
     ({"pre": "default"}, "tokenizer.ggml.pre is 'default'"),
     ({"tokens": ["a", "a"], "token_type": [1, 1]}, "2 tokens, 1 different ones, and 2 types"),
     ({"token_type": [1]}, "640 tokens, 640 different ones, and 1 types"),

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -74,10 +75,19 @@ def test_it_learns_and_says_what_it_did(base, desk, capsys):
     losses = [float(line.split("validation ")[1].split()[0]) for line in err.splitlines() if "validation" in line]
     assert losses[-1] < losses[0] - 0.5
     assert "trainable params: 2,304" not in err and "22 rows to train on, 2 held out" in err
-    assert said.startswith("a: ") and "python -m lora_np generate" in said
+    assert re.match(r"a: [1-9]\d?\.\d kB; python -m lora_np generate", said)
     status, text, _ = run(capsys, "generate", "--model", base, "--adapter", "a", "2 plus 3 is", "--n", 6)
     assert status == 0 and "." in text
     assert json.loads(Path("a/training_state.json").read_text())["step"] == 60
+
+
+@pytest.mark.parametrize(("steps", "highest_at"), [(1, 0), (2, 0), (4, 2), (12, 4)])
+def test_no_step_is_wasted_on_a_learning_rate_of_0(base, desk, capsys, monkeypatch, steps, highest_at):
+    rates, real = [], tune.AdamW.step
+    monkeypatch.setattr(tune.AdamW, "step", lambda self: (rates.append(self.lr), real(self)))
+    tuned(capsys, base, "a", "--steps", steps)
+    assert len(rates) == steps and min(rates) > 0
+    assert max(rates) == 0.02 and rates.index(0.02) == highest_at
 
 
 def assert_gone_on_with(capsys, model, *words, data="--data=pairs.jsonl"):

@@ -220,6 +220,7 @@ FAULTS = [
     ("extras/tuning/rows.py RowBatches.__next__", "[self.seed, turn]", "self.seed", "rows"),
     ("extras/tuning/rows.py RowBatches.__next__", "[turn + 1, 0]", "[turn, 0]", "rows"),
     ("extras/tuning/rows.py _checked", "if padding >", "if False >", "rows"),
+    ("extras/tuning/tune.py tune", "settings.steps + 1", "settings.steps", "tune"),
     ("extras/tuning/chatml.py chat_ids", "special=False", "special=True", "rows"),
     ("extras/tuning/chatml.py chat_ids", 'messages[0]["role"] != "system"', "True", "rows"),
     ("checkpoint/atomic.py atomic_write", 'folder / f".{name}.{stamp}", "xb"', 'folder / name, "wb"', "checkpoint"),

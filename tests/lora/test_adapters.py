@@ -133,7 +133,7 @@ def test_a_combination_is_exact():
     add(model, "a", 1)
     add(model, "b", 2, r=1, lora_alpha=5, use_rslora=True, target_modules=["v_proj", "fc2"])
     deltas = {name: {path: layer.delta() for path, layer in layers.items()} for name, layers in adapters(model).items()}
-    combine(model, "both", {"a": 0.5, "b": -2})
+    combine(model, "both", {"a": 0.5, "b": np.int64(-2)})
     assert active_adapter(model) == "both"
     layers = lora.lora_layers(model)
     assert layers.keys() == {*deltas["a"], *deltas["b"]}

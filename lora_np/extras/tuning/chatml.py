@@ -12,6 +12,8 @@ import re
 
 import numpy as np
 
+from ...support.notation import brief
+
 START, END = "<|im_start|>", "<|im_end|>"
 ROLES = ("system", "user", "assistant")
 OTHERS = {"<|start_header_id|>": "Llama 3's", "<|im_sep|>": "Phi-4's", "[INST]": "Llama 2's or Mistral's",
@@ -34,8 +36,8 @@ def chat_ids(messages, tokenizer, reply=False):
     _check_messages(messages, reply)
     default, template = default_system(tokenizer), tokenizer.chat_template
     if "</think>" in template and not reply:
-        raise ValueError("the chat template is Qwen3's, which puts thoughts before an answer; to learn from such "
-                         "messages is not built, and prompts and completions are taken")
+        raise ValueError("the chat template is Qwen3's, which puts thoughts before an answer; training on such "
+                         "messages is not built: give prompts and completions instead")
     begin = tokenizer.prefix or (tokenizer.bos_id,) * ("bos_token" in template and tokenizer.bos_id is not None)
     if default is not None and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": default}, *messages]
@@ -78,10 +80,10 @@ def default_system(tokenizer):
 
 def _check_messages(messages, reply):
     if not isinstance(messages, list) or not messages:
-        raise ValueError(f"messages must be a list of some, got {str(messages)[:60]!r}")
+        raise ValueError(f"messages must be a list of at least one message, got {brief(messages)}")
     for n, message in enumerate(messages, 1):
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise ValueError(f'message {n} must be {{"role": ..., "content": text}}, got {str(message)[:60]!r}')
+            raise ValueError(f'message {n} must be {{"role": ..., "content": text}}, got {brief(message)}')
         if message.get("role") not in ROLES:
             raise ValueError(f"message {n} has the role {message.get('role')!r}; expected one of {', '.join(ROLES)}")
         if not message["content"] and message["role"] != "system":

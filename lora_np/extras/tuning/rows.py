@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...support.checks import check_int, check_number
+from ...support.notation import brief
 from ...tokenizer import BPETokenizer, CharTokenizer, check_tokenizer
 from .chatml import chat_ids
 
@@ -198,17 +199,17 @@ def read_text(path):
 def form_of(record):
     """The form of a record, a key of FORMS. Raises ValueError for none, or for parts that are empty or no text."""
     if not isinstance(record, dict):
-        raise ValueError(f"expected an object such as {_named('prompt')}, got {_shown(record)}"
+        raise ValueError(f"expected an object such as {_named('prompt')}, got {brief(record)}"
                          + "; write one object a line, without a list around them" * isinstance(record, list))
     found = [form for form, keys in FORMS.items() if any(key in record for key in keys)]
     if len(found) != 1:
-        raise ValueError(f"expected {' or '.join(map(_named, FORMS))}, got the keys {_shown([*record])}")
+        raise ValueError(f"expected {' or '.join(map(_named, FORMS))}, got the keys {brief([*record])}")
     for key in FORMS[found[0]]:
         if key not in record:
             raise ValueError(f"lacks {key!r}")
         if not isinstance(record[key], list if key == "messages" else str) or not record[key]:
             kind = "list of messages" if key == "messages" else "text"
-            raise ValueError(f"{key!r} must be a {kind} that is not empty, got {_shown(record[key])}")
+            raise ValueError(f"{key!r} must be a {kind} that is not empty, got {brief(record[key])}")
     return found[0]
 
 
@@ -236,8 +237,3 @@ def _checked(row, tokenizer):
 
 def _named(form):
     return "{" + ", ".join(f'"{key}"' for key in FORMS[form]) + "}"
-
-
-def _shown(value):
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:57] + "..."

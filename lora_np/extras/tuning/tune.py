@@ -6,22 +6,23 @@ a digest of the rows, the step and the place in them, and the optimizer's arrays
 
 import hashlib
 import io
-import json
 import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ...checkpoint import load_adapter, load_model, load_tokenizer, safetensors, save_adapter
-from ...checkpoint.atomic import brief, read_json
+from ...checkpoint.atomic import json_bytes, read_json
 from ...config import LoraConfig
 from ...lora import add_lora, trainable_summary
-from ...nn import Dropout, Linear
+from ...nn import Dropout
 from ...optim import AdamW, warmup_cosine
 from ...support.checks import check_int, check_number
+from ...support.notation import brief
 from ...support.progress import defer_interrupt
 from ...tokenizer import check_tokenizer
 from ...train import fit
+from ..budget import readable
 from .rows import RowBatches, pad, read_rows, read_text, split_rows, text_rows, to_rows
 
 STATE = "training_state"
@@ -81,8 +82,8 @@ def tune(model_path, data, out, given, text=False, resume=False):
     if resume:
         load_adapter(model, out)
     else:
-        add_lora(model, LoraConfig(settings.r, settings.alpha, resolve(model, settings.targets), seed=settings.seed))
-
+        names = [name.strip() for name in settings.targets.split(",")]
+        add_lora(model, LoraConfig(settings.r, settings.alpha, names, seed=settings.seed))
     run = Run(model, AdamW(model.trainable_parameters(), settings.lr), RowBatches(train, settings.batch, settings.seed),
               out, {"rows": digest, "form": form, "model": str(model_path), "settings": asdict(settings)})
     if resume:
@@ -92,16 +93,16 @@ def tune(model_path, data, out, given, text=False, resume=False):
          + ": there are too few to hold any out" * (not held and settings.held_out > 0)
          + f"; {left_out} left out, longer than {settings.context} tokens" * bool(left_out))
     validation = [pad(held[i:i + settings.batch]) for i in range(0, len(held), settings.batch)]
+    schedule = warmup_cosine(settings.lr, settings.steps + 1, min(5, settings.steps - 1))  # 0 only after the last step
     try:
-        history = fit(model, run.stream, run.optimizer, settings.steps, label="tune", start=run.step, after=run.after,
-                      schedule=warmup_cosine(settings.lr, settings.steps, min(5, settings.steps - 1)),
-                      validation=validation, every=max(1, settings.steps // 5))
+        history = fit(model, run.stream, run.optimizer, settings.steps, schedule, validation,
+                      every=max(1, settings.steps // 5), label="tune", start=run.step, after=run.after)
     finally:  # also where Ctrl-C or a loss that is not finite ended it, as the last whole step left it
         run.save()
     if history.interrupted:
         return f"{out} holds step {run.step} of {settings.steps}; the same command with --resume goes on from there"
     size = (Path(out) / "adapter_model.safetensors").stat().st_size
-    return f"{out}: {size / 1e6:.1f} MB; python -m lora_np generate --model {model_path} --adapter {out} \"…\" uses it"
+    return f"{out}: {readable(size)}; python -m lora_np generate --model {model_path} --adapter {out} \"…\" uses it"
 
 
 class Run:
@@ -112,12 +113,13 @@ class Run:
 
     def __init__(self, model, optimizer, stream, out, record):
         self.model, self.optimizer, self.stream, self.out, self.record = model, optimizer, stream, Path(out), record
+        self.rngs = list(dict.fromkeys(m.rng for _, m in model.named_modules() if isinstance(m, Dropout)))  # each once
         self.note(0)
 
     def note(self, step):
         """Note where everything stands between two steps; the next may be broken off when it has drawn from it."""
         self.step, self.place = step, self.stream.place
-        self.generators = [rng.bit_generator.state for rng in _rngs(self.model)]
+        self.generators = [rng.bit_generator.state for rng in self.rngs]
 
     def after(self, step, history):
         """Note that a step has been taken, and save it now and then."""
@@ -132,23 +134,15 @@ class Run:
         state = {**self.record, "step": self.step, "place": self.place, "generators": self.generators}
         with defer_interrupt():  # whoever presses Ctrl-C a second time wants it saved, too
             save_adapter(self.model, self.out, base=self.record["model"], note=step, beside={
-                f"{STATE}.safetensors": arrays.getvalue(), f"{STATE}.json": json.dumps(state, indent=2).encode()})
+                f"{STATE}.safetensors": arrays.getvalue(), f"{STATE}.json": json_bytes(state)})
 
     def go_on_from(self, state):
         """Take up what save wrote, as _read_state gives it."""
         self.optimizer.load_state_dict(state["arrays"])
         self.stream.place = state["place"]
-        for rng, kept in zip(_rngs(self.model), state["generators"], strict=True):
+        for rng, kept in zip(self.rngs, state["generators"], strict=True):
             rng.bit_generator.state = kept
         self.note(state["step"])
-
-
-def resolve(model, targets):
-    """The names of layers that targets stand for: "q_proj,v_proj", or "all-linear" for all but the head."""
-    if targets != "all-linear":
-        return tuple(name.strip() for name in targets.split(","))
-    paths = [path for path, m in model.named_modules() if isinstance(m, Linear)]
-    return tuple(dict.fromkeys(path.rpartition(".")[2] for path in paths if path != "lm_head"))
 
 
 def check_out(out):
@@ -189,14 +183,8 @@ def _check_same(given, before, out):
     for name, value in given.items():
         if value != getattr(settings, name):
             raise ValueError(f"--resume: --{name.replace('_', '-')} was {getattr(settings, name)} and is {value} now; "
-                             f"it must stay, or begin anew with another --out than {out}")
+                             f"keep it, or begin anew with another --out than {out}")
     return settings
-
-
-def _rngs(model):
-    """The random generators of dropout in a model, each once."""
-    found = [m.rng for _, m in model.named_modules() if isinstance(m, Dropout)]
-    return list({id(rng): rng for rng in found}.values())
 
 
 def _say(text):
