@@ -26,6 +26,11 @@ class History:
     validation_loss: list = field(default_factory=list)
     interrupted: bool = False
 
+    def __repr__(self):  # not every loss
+        ends = [f", {name} loss {losses[0]:.4g} to {losses[-1]:.4g}" for name, losses in (
+            ("train", self.train_loss), ("validation", self.validation_loss)) if losses]
+        return f"<History: {len(self.train_loss)} steps{''.join(ends)}{', interrupted' * self.interrupted}>"
+
 
 def next_token_loss(model, x, y) -> Tensor:
     """Mean cross-entropy in nats. x: ids (B, T). y: the ids to predict at the last positions of x, (B, S), S <= T, or

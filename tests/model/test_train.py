@@ -68,6 +68,12 @@ def test_a_short_run_learns():
     assert not history.interrupted and not model.training
 
 
+def test_a_history_in_a_notebook_is_a_line():
+    assert repr(History([3.0, 1.0], [0, 2], [2.5, 1.5])) == (
+        "<History: 2 steps, train loss 3 to 1, validation loss 2.5 to 1.5>")
+    assert repr(History(interrupted=True)) == "<History: 0 steps, interrupted>"
+
+
 def test_lora_adapts_a_trained_model():
     model = small_gpt(d_model=16)
     run(model, steps=120, lr=0.02)
