@@ -21,12 +21,11 @@ from lora_np.checkpoint.atomic import NotInstalled
 from lora_np.support import memory, terminal
 
 from . import stopped
+from .course import shown
 from .course.checking import judge, runner, tasks
 from .course.classroom import exports, feedback, grading, hints, progress, table, watching
 from .course.pages import book, scripts
 from .course.pages import notebook as notebooks
-
-ROOT = tasks.LESSONS.parent
 
 
 class UsageError(Exception):
@@ -49,7 +48,7 @@ def run(options, render=False):
             if render:
                 path.with_name("README.md").write_text(scripts.render(path), encoding="utf-8", newline="\n")
                 scripts.relink()
-                print(f"page: {_shown(path.with_name('README.md'))}")
+                print(f"page: {shown(path.with_name('README.md'))}")
             elif scripts.changed(path):
                 print("It is not what its page shows, so the assertions that only guard the page are left out.")
                 scripts.execute(path, guards=False)
@@ -62,15 +61,15 @@ def run(options, render=False):
             skipped.append(path.parent.name[:2])
         except Exception as error:  # a lesson that fails is reported; the others still run
             *_, frame = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)] or [None]
-            where = _shown(path) + (f", line {frame.lineno}: {frame.line}" if frame else "")
+            where = shown(path) + (f", line {frame.lineno}: {frame.line}" if frame else "")
             print(f"FAILED at {where}\n  {type(error).__name__}: {error}", file=sys.stderr)
             failed.append(path.parent.name[:2])
         print(f"-- {path.parent.name[:2]} took {time.perf_counter() - start:.0f} s", flush=True)
     print(f"\n{len(paths) - len(failed) - len(skipped)} of {len(paths)} lessons ran through, in "
           f"{time.perf_counter() - begin:.0f} s" + "".join(
               f"; {what}: {', '.join(which)}" for what, which in (("failed", failed), ("skipped", skipped)) if which))
-    print(f"figures: {_shown(figures.FOLDER)}" + ("" if figures.FOLDER == figures.TRACKED else
-                                                  f" (with --update {_shown(figures.TRACKED)}, which the pages show)"))
+    print(f"figures: {shown(figures.FOLDER)}" + ("" if figures.FOLDER == figures.TRACKED else
+                                                  f" (with --update {shown(figures.TRACKED)}, which the pages show)"))
     if render or not options.numbers:
         write_book()
     return 1 if failed else 0
@@ -90,7 +89,7 @@ def write_book(options=None):
         path = book.write()
     except ValueError as error:
         raise UsageError(f"the book cannot be set: {error}") from None
-    print(f"book: {_shown(path)}" + ("" if options else ", for any browser; python -m lessons book --open opens it"))
+    print(f"book: {shown(path)}" + ("" if options else ", for any browser; python -m lessons book --open opens it"))
     if options and options.open:
         webbrowser.open(path.as_uri())
 
@@ -99,7 +98,7 @@ def notebook(options):
     for path in _lessons(options.numbers):
         target = path.with_suffix(".ipynb")
         kept = notebooks.write(path, target, lambda old: progress.backup(old, old.parent.name))
-        print(_shown(target) + (f"; yours is kept in {_shown(kept)}" if kept else ""))
+        print(shown(target) + (f"; yours is kept in {shown(kept)}" if kept else ""))
 
 
 def retrain(options):
@@ -114,7 +113,7 @@ def check(options):
         (exercise,) = exercises
         file = options.file or exercise.file
         verdict = _verdict(exercise, options.timeout, file)
-        print(feedback.page(exercise, verdict, _shown(file), options.verbose))
+        print(feedback.page(exercise, verdict, shown(file), options.verbose))
         return feedback.exit_status(verdict)
     if options.file:
         raise UsageError("--file goes with one exercise: python -m lessons check 09 --file ex09_lora_layer.py")
@@ -145,8 +144,8 @@ def reset(options):
     for exercise in _exercises(options.numbers):
         missing = not exercise.file.exists()
         backup = progress.reset(exercise)
-        print(f"{_shown(exercise.file)} is the stub again; " + (
-            f"yours is kept in {_shown(backup)}" if backup else
+        print(f"{shown(exercise.file)} is the stub again; " + (
+            f"yours is kept in {shown(backup)}" if backup else
             "there was no such file" if missing else "it was the stub before, too"))
 
 
@@ -157,8 +156,8 @@ def next_(options):
         if verdict.status != "pass":
             lesson = scripts.lessons().get(exercise.number)
             print(feedback.line(exercise, verdict))
-            print(f"Read {_shown(lesson.with_name('README.md'))}, then edit {_shown(exercise.file)}" if lesson else
-                  f"Edit {_shown(exercise.file)}")
+            print(f"Read {shown(lesson.with_name('README.md'))}, then edit {shown(exercise.file)}" if lesson else
+                  f"Edit {shown(exercise.file)}")
             print(f"Check your work: python -m lessons check {exercise.number}")
             return
     print("All exercises are done.")
@@ -167,7 +166,7 @@ def next_(options):
 def watch(options):
     """Check again whenever a file is saved."""
     watching.watch(_exercises(options.numbers), lambda exercise: _verdict(exercise, options.timeout),
-                   lambda exercise: _shown(exercise.file))
+                   lambda exercise: shown(exercise.file))
 
 
 def grade(options):
@@ -220,13 +219,7 @@ def _pick(kind, numbers, known):
 
 def _verdict(exercise, timeout, file=None):
     """The verdict on a student's file."""
-    return judge.verdict(exercise, file or exercise.file, timeout, _shown(file or exercise.file))
-
-
-def _shown(path):
-    """A path as messages show it: from the project's folder where it is inside."""
-    path = Path(path).resolve()
-    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+    return judge.verdict(exercise, file or exercise.file, timeout, shown(file or exercise.file))
 
 
 def _parser():

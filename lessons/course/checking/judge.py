@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from . import problems, runner, tasks
+from .. import ROOT
+from . import problems, runner
 from .diagnosis import Outcome, diagnose
 from .source import Source
 from .transport import decode, printable
@@ -71,7 +72,7 @@ class Verdict:
         return self.first.known.id if self.first and self.first.known else ""
 
 
-def verdict(exercise, file, timeout, shown, root=tasks.LESSONS.parent):
+def verdict(exercise, file, timeout, shown, root=ROOT):
     """Run a student's file and judge it. shown: its name in messages. root: the course that it runs in.
 
     Raises runner.CannotRun.

@@ -19,6 +19,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .. import ROOT
 from . import processes, tasks
 
 MEMORY = 2 << 30    # bytes
@@ -66,7 +67,7 @@ class Stop:
     line: int | None = None
 
 
-def run(path, number, timeout, shown=None, root=tasks.LESSONS.parent):
+def run(path, number, timeout, shown=None, root=ROOT):
     """Run exercise `number` of a student's file; returns a Run.
 
     timeout: the seconds that one call may take. shown: the file's name in messages. root: the course that it runs in.
@@ -99,8 +100,7 @@ def _process(job, home, root, this):
     clean = {name: os.environ[name] for name in KEPT if name in os.environ}
     clean |= {processes.MARK: mark, **dict.fromkeys(("HOME", "TMPDIR", "TEMP", "TMP"), str(home))}
     clean |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    here = str(tasks.LESSONS.parent)
-    path = [str(root), *(p for p in map(os.path.abspath, filter(None, sys.path)) if p != here)]
+    path = [str(root), *(p for p in map(os.path.abspath, filter(None, sys.path)) if p != str(ROOT))]
     process = subprocess.Popen([sys.executable, "-I", "-B", "-c", BOOT, json.dumps(path)], stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=home, env=clean,
                                start_new_session=True)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import LESSONS
 from .compare import Measured
 
 __all__ = ["Check", "Exercise", "Measured", "Misconception", "Task"]
 
-LESSONS = Path(__file__).resolve().parents[2]
-STUBS = Path(__file__).resolve().parent / "stubs.json"
+STUBS = LESSONS / "course" / "checking" / "stubs.json"
 SEEDS, EXAMPLE = (0, 1), "example"
 
 

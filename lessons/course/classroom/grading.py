@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .. import ROOT
 from ..checking import judge, runner, tasks
 from ..checking.transport import printable
 from . import choice, entries, exports, feedback, names, report, students
@@ -195,14 +196,13 @@ def _staged(found):
 @functools.cache
 def course_without_solutions():
     """A copy of the course in which files are run, so that no solution stands beside the code that runs them."""
-    here = tasks.LESSONS.parent
     try:
         folder = Path(tempfile.mkdtemp(prefix="course-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         left_out = shutil.ignore_patterns("solution*", "lesson.py", "ex[0-9][0-9]*", "*.md", "__pycache__", ".*")
         for part in ("lora_np", "lessons"):
-            shutil.copytree(here / part, folder / part, ignore=left_out)
+            shutil.copytree(ROOT / part, folder / part, ignore=left_out)
         compileall.compile_dir(folder, quiet=2)
         return folder
     except OSError:  # no room: then the files that are graded say so, too
-        return here
+        return ROOT

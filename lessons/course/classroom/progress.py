@@ -4,9 +4,10 @@ import json
 import os
 import time
 
+from .. import ROOT
 from ..checking import tasks
 
-FOLDER = tasks.LESSONS.parent / ".progress"
+FOLDER = ROOT / ".progress"
 RUNGS = 4
 
 

@@ -5,14 +5,15 @@ Both are small enough to be committed (lessons/bases/, under 1 MB), so that a le
 """
 
 from functools import cache
-from pathlib import Path
 
 from lora_np import GPT, GPTConfig, data, generate
 from lora_np.checkpoint import load_model, save_model
 from lora_np.optim import AdamW, warmup_cosine
 from lora_np.train import evaluate, fit
 
-FOLDER = Path(__file__).resolve().parents[2] / "bases"
+from .. import LESSONS
+
+FOLDER = LESSONS / "bases"
 TOKENIZER = data.CharTokenizer()
 CONTEXT = 64
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from .. import LESSONS
 from . import markdown, scripts
 from .highlight import highlight
 from .mathml import mathml
 
-HERE, LESSONS = Path(__file__).resolve().parent, scripts.LESSONS
+HERE = Path(__file__).resolve().parent
 BOOK = LESSONS / "book.html"
 MAP, PRACTICE = LESSONS / "README.md", LESSONS / "practice.md"
 LINKS = re.compile(r"^.*\[The course\]\(\.\./README\.md\).*\n", re.M)  # the book has its own

@@ -24,10 +24,12 @@ from matplotlib.text import Text
 from lora_np.checkpoint.atomic import atomic_write
 from lora_np.support.palette import FROZEN, FULL, INK, OTHERS, READABLE, TRAINABLE, contrast, for_text
 
+from .. import ROOT, shown
+
 __all__ = ["FOLDER", "FROZEN", "FULL", "INK", "OTHERS", "TRACKED", "TRAINABLE", "label", "new", "plain_powers", "save",
            "saved", "style", "subtitle", "write"]
 
-TRACKED = Path(__file__).resolve().parents[3] / "figures"  # what the pages show
+TRACKED = ROOT / "figures"  # what the pages show
 FOLDER = TRACKED / "drawn"  # where save writes, unless the tracked ones are to be made again: git ignores it
 PAGE, SMALLEST = 830, 12  # pixels: how wide a page shows a figure, and how high its letters are at least
 STYLE = {
@@ -117,7 +119,7 @@ def save(fig, name, alt):
         FOLDER = Path(tempfile.mkdtemp(prefix="figures-"))
         write(fig, FOLDER / f"{name}.png")
     saved.append(Saved(FOLDER / f"{name}.png", alt))
-    print(f"figure: {_shown(saved[-1].path)}")
+    print(f"figure: {shown(saved[-1].path)}")
     return saved[-1]
 
 
@@ -128,11 +130,6 @@ def write(fig, path):
         FigureCanvasAgg(fig)
         fig.savefig(create(path.name), format="png", dpi=min(150, 2100 / fig.get_figwidth()),
                     metadata={"Software": None})
-
-
-def _shown(path):
-    root = TRACKED.parent
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 @style()

@@ -5,7 +5,6 @@ Delete the file to make all of them anew, in over an hour.
 """
 
 import json
-from pathlib import Path
 
 from lora_np import LoraConfig, data
 from lora_np.checkpoint import load_model, load_tokenizer
@@ -13,11 +12,12 @@ from lora_np.lora import add_lora, count_parameters
 from lora_np.optim import AdamW, warmup_cosine
 from lora_np.train import fit
 
+from .. import LESSONS
 from .asking import answers, score
 from .questions import questions
 from .tables import UNSEEN
 
-RESULTS = Path(__file__).resolve().parents[2] / "14_language_model" / "results.jsonl"
+RESULTS = LESSONS / "14_language_model" / "results.jsonl"
 QV = ("q_proj", "v_proj")
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 SETTINGS = (  # questions, layers, r, learning rate

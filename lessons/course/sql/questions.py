@@ -10,12 +10,12 @@
 import json
 import random
 from dataclasses import dataclass
-from pathlib import Path
 
+from .. import LESSONS
 from .databases import FILLS, run
 from .tables import SEEN, Table
 
-PAIRS = Path(__file__).resolve().parents[2] / "14_language_model" / "pairs.jsonl"
+PAIRS = LESSONS / "14_language_model" / "pairs.jsonl"
 
 
 @dataclass(frozen=True)
