@@ -92,6 +92,11 @@ def _body(node):
     return node.body[1:] if ast.get_docstring(node) is not None else node.body
 
 
+def first_line(node):
+    """The line in which a statement begins, its decorators included."""
+    return min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+
+
 def _is_raise(node):
     return isinstance(node, ast.Raise) and "NotImplementedError" in ast.unparse(node)
 

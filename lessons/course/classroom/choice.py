@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass, field
 
 from ..checking import tasks
-from ..checking.source import Source
+from ..checking.source import Source, first_line
 from ..checking.transport import printable
 from . import names
-from .entries import LARGEST, Entry, Unreadable
+from .entries import LARGEST, Entry, Unreadable, encoding
 
 DEFINED = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)|^(\w+)[ \t]*=[ \t]*lambda", re.M)
 OWN_IMPORT = re.compile(r"^(?:from|import) lessons\.(?:course|checks)", re.M)  # what checks of the course begin with
@@ -123,17 +123,12 @@ def _read(parts, entry):
         return None, Entry(entry.parts, problem=str(error))
     if entry.problem or len(data) > LARGEST:
         return None, entry if entry.problem else Entry(entry.parts, problem="is too large")
-    text = _decoded(data)
+    text = data.decode(encoding(data), "replace")
     if names.kind(entry.name) == "ipynb":
         text = notebook_code(text)
         if text is None:
             return None, Entry(entry.parts, problem="is no notebook that can be read")
     return Candidate(parts, entry, data, text, frozenset(a or b for a, b in DEFINED.findall(text))), None
-
-
-def _decoded(data):
-    coding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    return data.decode(coding, "replace")
 
 
 def notebook_code(text):
@@ -157,8 +152,8 @@ def _definitions(cell):
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return cell if DEFINED.search(cell) else ""
     lines = cell.splitlines()
-    return "\n".join("\n".join(lines[min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))]) - 1:
-                                     node.end_lineno]) for node in tree.body if isinstance(node, kept))
+    return "\n".join("\n".join(lines[first_line(node) - 1:node.end_lineno])
+                     for node in tree.body if isinstance(node, kept))
 
 
 def _choice(number, found, close, closed, reader, functions):

@@ -4,13 +4,13 @@ Whatever a student put there takes bounded time and memory: no link leads out of
 file is read beyond its limit, and an archive is read where it is, so that no path of its own can be written to.
 """
 
+import codecs
 import contextlib
 import io
 import os
 import re
 import stat
 import time
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -195,6 +195,6 @@ def _member_reader(opened, info):
     return read
 
 
-def plain(name):
-    """A name as it is compared: without regard to case, to spaces, and to the form of its accents."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+def encoding(data):
+    """The encoding of a text file: UTF-16 where its first bytes say so, else UTF-8, with a mark at its start or not."""
+    return "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from ..checking import judge, tasks
+from ..checking.source import first_line
 from . import feedback, hints
 
 SHOWN = "your cell"
@@ -75,7 +76,7 @@ class Written:
                 continue
             for statement in statements:
                 for name in _binds(statement):
-                    bound[name] = (i, _first_line(statement)), statement
+                    bound[name] = (i, first_line(statement)), statement
                     broken.pop(name, None)
         self.numbers = [0]  # the line of its cell that each line has, from line 1 on
         if broken:
@@ -113,7 +114,3 @@ def _binds(statement):
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         return [(alias.asname or alias.name).split(".")[0] for alias in statement.names]
     return [n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
-
-
-def _first_line(statement):
-    return min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", ()))])

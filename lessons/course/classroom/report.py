@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from ..checking import tasks
 from ..checking.source import Source
 from . import choice
-from .entries import plain
+from .table import folded
 
 STATUSES = ("pass", "fail", "not_started", "missing", "unreadable", "syntax_error", "import_error", "timeout", "crash",
             "not_graded")
@@ -67,7 +67,7 @@ def _not_graded(collection, people):
     """Who handed in nothing, whose names are hard to tell apart, and which files were left aside."""
     alike = defaultdict(set)
     for name in people:
-        alike[plain(name)].add(name)
+        alike[folded(name)].add(name)
     left = [("Students of whom there is nothing to grade:", sorted(collection.without)),
             ("Students whose names differ in spaces, case or the form of accents alone:",
              [" / ".join(map(repr, sorted(some))) for some in alike.values() if len(some) > 1]),

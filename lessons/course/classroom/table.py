@@ -3,12 +3,13 @@
 import csv
 import io
 import re
+import unicodedata
 from pathlib import Path
 
 from lora_np.checkpoint.atomic import atomic_write
 
 from ..checking.transport import printable
-from .entries import plain
+from .entries import encoding
 
 COLUMNS = ("student", "exercise", "status", "score", "passed", "total", "diagnosis", "seconds", "message", "sha256",
            "file")
@@ -113,9 +114,8 @@ class Table:
 
 def parse(data, path):
     """({(student, exercise): row}, columns) of a table in whatever form a spreadsheet saves it. Raises ValueError."""
-    coding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
-        text = data.decode(coding)
+        text = data.decode(encoding(data))
     except UnicodeDecodeError:
         text = data.decode("cp1252", "replace")
     head = text.splitlines()[0] if text.strip() else ""
@@ -146,9 +146,14 @@ def _number(text):
         return text
 
 
+def folded(name):
+    """A name as it is compared: without regard to case, to spaces, and to the form of its accents."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
 def _loose(student):
     """A student's name as far as a spreadsheet leaves it alone."""
-    return plain(student.lstrip("'")).lstrip("0") or "0"
+    return folded(student.lstrip("'")).lstrip("0") or "0"
 
 
 def write(path, data):
@@ -159,13 +164,9 @@ def write(path, data):
 
 def cell(text, most=300):
     """A message for a table: one line, and no formula to a spreadsheet."""
-    return _no_formula(" ".join(printable(text).split())[:most])
+    return label(" ".join(printable(text).split())[:most])
 
 
 def label(text):
     """A name for a table, as it is but for what would be a formula to a spreadsheet."""
-    return _no_formula(text)
-
-
-def _no_formula(text):
     return "'" + text if text.startswith(("=", "+", "-", "@")) else text
