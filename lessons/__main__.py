@@ -69,7 +69,7 @@ def run(options, render=False):
           f"{time.perf_counter() - begin:.0f} s" + "".join(
               f"; {what}: {', '.join(which)}" for what, which in (("failed", failed), ("skipped", skipped)) if which))
     print(f"figures: {shown(figures.FOLDER)}" + ("" if figures.FOLDER == figures.TRACKED else
-                                                  f" (with --update {shown(figures.TRACKED)}, which the pages show)"))
+          f"; the pages show those in {shown(figures.TRACKED)}, which --update draws again"))
     if render or not options.numbers:
         write_book()
     return 1 if failed else 0
@@ -185,7 +185,7 @@ def stubs(options):
 
 COMMANDS = {  # name: (function, what it takes, what it does)
     "run": (run, "lessons", "run every lesson, or these, and draw their figures; the word itself may be left out"),
-    "list": (list_, "lessons", "what there is"),
+    "list": (list_, "lessons", "name the lessons"),
     "render": (render, "lessons", "run, and write the pages (lessons/08_…/README.md)"),
     "notebook": (notebook, "lessons", "write lessons/08_…/lesson.ipynb"),
     "book": (write_book, "", "write lessons/book.html, the whole course in one file for any browser"),
@@ -236,8 +236,8 @@ def _parser():
         if name in ("run", "render"):
             p.add_argument("--retrain", action="store_true", help="rebuild the bases first")
         if name == "run":
-            p.add_argument("--update", action="store_true", help="draw in figures/, what the pages show, and not in "
-                           "figures/drawn/")
+            p.add_argument("--update", action="store_true", help="draw the figures that the pages show, in figures/, "
+                           "instead of in figures/drawn/")
         if name == "book":
             p.add_argument("--open", action="store_true", help="and open it")
         if name in ("check", "hint", "next", "watch", "grade"):
@@ -265,7 +265,7 @@ def _positive(kind):
         except ValueError:
             value = 0
         if not 0 < value < 1e6:
-            raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+            raise argparse.ArgumentTypeError(f"expected a number above 0 and below a million, got {text!r}")
         return value
     return convert
 

@@ -201,6 +201,8 @@ def test_an_exercise_is_checked_in_its_notebook(monkeypatch, capsys):
     cells.append("def lora_count(d, k, r):\n    return r * (d + k)")  # the lesson's, before the exercise
     in_notebook.check("08")
     assert "Nothing to check yet" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="there is no exercise 13; there are 01, "):
+        in_notebook.check("13")
     cells.append(stub)
     in_notebook.check("08")
     assert "not started, 0 of" in capsys.readouterr().out

@@ -166,7 +166,7 @@ def test_corrections_made_while_it_grades_are_kept(school, monkeypatch):
 
 @pytest.mark.parametrize(("out", "words"), [
     ("x.png", "ends in .csv"), ("X.XLSX", "ends in .csv"), ("in", "is a folder"), ("no/x.csv", "no folder"),
-    ("other.csv", "not a table of grades"), ("binary.csv", "not a table of grades")])
+    ("other.csv", "not a table of grades: it has no column score"), ("binary.csv", "not a table of grades")])
 def test_a_table_that_is_none_is_refused(school, out, words, capsys):
     school.hand_in(ada=RIGHT)
     (school.path.parent / "other.csv").write_text("student,exercise\n1,2\n")

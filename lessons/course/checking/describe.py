@@ -53,8 +53,7 @@ def written(value):
     if isinstance(value, np.ndarray) and value.ndim:
         return written(value.tolist()) if value.size <= SMALL else show(value)
     if isinstance(value, (list, tuple)) and len(value) <= SMALL:
-        inside = ", ".join(map(written, value))
-        return f"[{inside}]" if isinstance(value, list) else f"({inside}{',' * (len(value) == 1)})"
+        return _bracketed(value, map(written, value))
     if isinstance(value, dict) and len(value) <= SMALL:
         return "{" + ", ".join(f"{key!r}: {written(v)}" for key, v in value.items()) + "}"
     if numeric(value) is not None:
@@ -80,11 +79,16 @@ def _brief(value):
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, (list, tuple)):
-        inside = ", ".join(map(_brief, value[:6])) + ", …" * (len(value) > 6)
-        return f"[{inside}]" if isinstance(value, list) else f"({inside}{',' * (len(value) == 1)})"
+        return _bracketed(value, [*map(_brief, value[:6]), *["…"] * (len(value) > 6)])
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_brief(v)}" for key, v in value.items()) + "}"
     return repr(value) if isinstance(value, (int, str)) or value is None else _other(value)
+
+
+def _bracketed(value, entries):
+    """The entries of a list or tuple, in words, within its brackets."""
+    inside = ", ".join(entries)
+    return f"[{inside}]" if isinstance(value, list) else f"({inside}{',' * (len(value) == 1)})"
 
 
 def _other(value):
@@ -124,7 +128,7 @@ def sharp(got, want, name):
     if want.ndim == 2 and want.shape[0] == want.shape[1] and np.allclose(got.T, want, rtol=RTOL, atol=ATOL):
         return f"{name} is transposed"
     shift = np.mean(got - want)
-    if want.size > 1 and np.allclose(got - want, shift, rtol=1e-6, atol=1e-9):
+    if want.size > 1 and np.allclose(got - want, shift, rtol=RTOL, atol=ATOL):
         return f"{name} is off by {shift:+.6g} in every entry"
     return None
 

@@ -81,7 +81,8 @@ def verdict(exercise, file, timeout, shown, root=ROOT):
     if not file.is_file():
         return Verdict("missing", exercise.total, message=str(shown))
     if file.stat().st_size > LARGEST:
-        return Verdict("syntax_error", exercise.total, message=f"the file is {file.stat().st_size / 1e6:.0f} MB large")
+        return Verdict("syntax_error", exercise.total,
+                       message=f"the file is {file.stat().st_size / 1e6:.0f} MB large; 1 MB is the most")
     return judge(exercise, runner.run(file, exercise.number, timeout, shown, root),
                  Source(file.read_bytes().decode("utf-8-sig", "replace")))
 

@@ -50,7 +50,6 @@ class Run:
     status: str
     records: list = field(default_factory=list)
     error: dict | None = None
-    seconds: float = 0.0
     printed: str = ""
     stopped: dict = field(default_factory=dict)
     names: dict = field(default_factory=dict)
@@ -74,7 +73,7 @@ def run(path, number, timeout, shown=None, root=ROOT):
     A function that hangs or ends its process costs only itself: those after it run in a process of their own. Raises
     CannotRun.
     """
-    start, this, todo = time.perf_counter(), Run("ran"), [task.name for task in tasks.load(number).tasks]
+    this, todo = Run("ran"), [task.name for task in tasks.load(number).tasks]
     job = {"shown": shown or Path(path).name, "exercise": number, "memory": MEMORY, "timeout": timeout}
     try:
         with tempfile.TemporaryDirectory(prefix="lesson-", ignore_cleanup_errors=True) as folder:
@@ -90,7 +89,6 @@ def run(path, number, timeout, shown=None, root=ROOT):
                 todo = todo[todo.index(stop.function) + 1:] if stop and stop.function in todo else []
     except OSError as error:
         raise CannotRun(str(error)) from None
-    this.seconds = time.perf_counter() - start
     return this
 
 

@@ -145,8 +145,10 @@ def names():
 
 
 def load(number):
-    """The Exercise of a number such as "09"."""
-    folder = folders()[number]
+    """The Exercise of a number such as "09". Raises ValueError for a number that no exercise has."""
+    if number not in (known := folders()):
+        raise ValueError(f"there is no exercise {number}; there are {', '.join(known)}")
+    folder = known[number]
     module = importlib.import_module(f"lessons.{folder.name}.checks")
     return Exercise(number, module.NAME, module.TITLE, module.TASKS, folder)
 

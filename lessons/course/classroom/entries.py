@@ -17,7 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-LARGEST = 1 << 20          # bytes of a file that is looked into
+from ..checking.judge import LARGEST
+
 LARGEST_ARCHIVE = 50 << 20
 MOST = 20_000              # files in an archive, or in a folder of a student's and all below it
 DEEPEST = 12

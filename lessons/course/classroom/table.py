@@ -127,7 +127,8 @@ def parse(data, path):
     except csv.Error as error:
         raise ValueError(f"{path} is not a table of grades ({error}); give another name with --out") from None
     if data and not NEEDED.issubset(columns):
-        raise ValueError(f"{path} is not a table of grades; give another name with --out")
+        raise ValueError(f"{path} is not a table of grades: it has no column {min(NEEDED.difference(columns))}; give "
+                         "another name with --out")
     found = {}
     for row in rows:
         number = re.fullmatch(r"(\d+)(?:[.,]0*)?", row["exercise"].strip())

@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 
 from .. import LESSONS
-from .databases import FILLS, run
+from .databases import FILLS, run, shuffled
 from .tables import SEEN, Table
 
 PAIRS = LESSONS / "14_language_model" / "pairs.jsonl"
@@ -103,7 +103,7 @@ def questions(level, n, seed, tables=SEEN, without=()):
         if question.prompt not in asked and all(run(table, fill, question.query) for fill in FILLS):
             asked.add(question.prompt)
             found.append(question)
-    return sorted(found, key=lambda _: rng.random())
+    return shuffled(rng, found)
 
 
 def draw(rng, kind, table, both):
@@ -115,7 +115,7 @@ def draw(rng, kind, table, both):
         values = sorted(value for value, in run(table, FILLS[0], f"SELECT {column} FROM {name}"))
         return one_of(values[len(values) // 4:-(len(values) // 4)])  # one that is there: > is not the same as >=
 
-    number, other, _ = sorted(table.numbers, key=lambda _: rng.random())
+    number, other, _ = shuffled(rng, table.numbers)
     detail = one_of(table.details)
     words = {"table": table.name, "one": table.one, "key": table.key, "group": table.group, "smaller": table.smaller,
              "number": number, "other": other, "detail": detail, "row": one_of(table.rows),
