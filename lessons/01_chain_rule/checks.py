@@ -9,17 +9,19 @@ NAME = "ex01_chain_rule"
 TITLE = "the chain rule"
 
 
-def one_neuron(x, w, b, t):
-    x, w, b = leaves = [Tensor(v, requires_grad=True) for v in (x, w, b)]
-    ((x * w + b - t) ** 2).backward()
+def slopes(f, *numbers):
+    """The slope of f in each of its numbers, as the engine computes it."""
+    leaves = [Tensor(v, requires_grad=True) for v in numbers]
+    f(*leaves).backward()
     return tuple(leaf.grad.item() for leaf in leaves)
+
+
+def one_neuron(x, w, b, t):
+    return slopes(lambda x, w, b: (x * w + b - t) ** 2, x, w, b)
 
 
 def reused(a, b):
-    a, b = leaves = [Tensor(v, requires_grad=True) for v in (a, b)]
-    u = a * b
-    (u * u + a).backward()
-    return tuple(leaf.grad.item() for leaf in leaves)
+    return slopes(lambda a, b: (u := a * b) * u + a, a, b)
 
 
 def backward(steps):
@@ -134,8 +136,7 @@ TASKS = (
                       graph("ua ub vu va yv yu"),
                       also=(lambda: flat_step(np.random.default_rng(0)),))),
         hints=("When may the gradient of a result be passed on to its operand? In which order do you have to go, for "
-               "it to "
-               "be complete by then?",
+               "it to be complete by then?",
                "Start with {the last result: 1}. From the last step to the first: add gradient of the result x slope "
                "to the operand's.",
                "gradients[operand] = gradients.get(operand, 0.0) + ____ * ____"),

@@ -117,8 +117,7 @@ TASKS = (
                 Check("nothing was broadcast", stretched((4, 3), (4, 3)), also=(lambda: (np.ones((1, 3)), (1, 3)),)),
                 Check("a single number: () to (4, 3)", stretched((), (4, 3)))),
         hints=("b of shape (3,) is added to each of 4 rows. Into how many places does b[0] go, and what does a value "
-               "get "
-               "that is used in several places?",
+               "get that is used in several places?",
                "Sum over the axes that are missing in front, then over each axis of size 1, which stays with size 1.",
                "while G.ndim > len(shape): G = G.sum(axis=____)        then, where n == 1: "
                "G = G.sum(axis=axis, keepdims=____)"),

@@ -8,8 +8,8 @@ NAME = "ex03_gradient_check"
 TITLE = "measuring a gradient"
 
 
-def central_difference(f, x, h):
-    return f.difference(x, h)
+def central_difference(f, x, eps):
+    return f.difference(x, eps)
 
 
 def relative_error(a, n):
@@ -18,12 +18,12 @@ def relative_error(a, n):
 
 
 def best_step(f, slope, x, steps):
-    errors = [abs((f(x + h) - f(x - h)) / (2 * h) - slope) for h in steps]
+    errors = [abs((f(x + eps) - f(x - eps)) / (2 * eps) - slope) for eps in steps]
     return steps[int(np.argmin(errors))]
 
 
-def cubes(shape, h):
-    """f(v) = sum of c v^3 + (sum of v)^2, whose central difference is exactly c (3 x^2 + h^2) + 2 sum of x."""
+def cubes(shape, eps):
+    """f(v) = sum of c v^3 + (sum of v)^2, whose central difference is exactly c (3 x^2 + eps^2) + 2 sum of x."""
     def draw(rng):
         c = rng.uniform(1, 2, shape) * rng.choice([-1, 1], shape)
 
@@ -31,8 +31,8 @@ def cubes(shape, h):
             """sum of c v^3, plus the square of the sum of v"""
             return float((c * v ** 3).sum() + v.sum() ** 2)
 
-        f.difference = lambda x, h: c * (3 * x ** 2 + h ** 2) + 2 * x.sum()
-        return f, rng.normal(size=shape), h
+        f.difference = lambda x, eps: c * (3 * x ** 2 + eps ** 2) + 2 * x.sum()
+        return f, rng.normal(size=shape), eps
     return draw
 
 
@@ -41,7 +41,7 @@ def squares(v):
     return float((v ** 2).sum())
 
 
-squares.difference = lambda x, h: 2 * x
+squares.difference = lambda x, eps: 2 * x
 
 
 def errors(worst, size=1.0, sign=1):
@@ -84,7 +84,7 @@ def sines(*steps, sign=1):
             """c sin(v)"""
             return float(c * np.sin(v))
 
-        return f, float(c * np.cos(x)), x, [float(h) for h in rng.permutation(steps)]
+        return f, float(c * np.cos(x)), x, [float(eps) for eps in rng.permutation(steps)]
     return draw
 
 
@@ -97,7 +97,7 @@ def curve(f, slope, *steps):
             return float(c * f(v))
 
         g.__doc__ = f.__doc__
-        return g, float(c * slope(x)), x, [float(h) for h in rng.permutation(steps)]
+        return g, float(c * slope(x)), x, [float(eps) for eps in rng.permutation(steps)]
     return draw
 
 
@@ -111,70 +111,85 @@ def oscillation(v):
     return np.sin(1000 * v)
 
 
-def moved(f, x, h, at):
-    """f where the entries of x at an index are moved by h."""
+def moved(f, x, eps, at):
+    """f where the entries of x at an index are moved by eps."""
     x = x.copy()
-    x[at] += h
+    x[at] += eps
     return f(x)
 
 
 def each_entry(slope):
-    """A difference with one thing wrong: slope(f, x, h, at) for each entry."""
-    def wrong(f, x, h):
-        return np.array([slope(f, x, h, at) for at in np.ndindex(x.shape)]).reshape(x.shape)
+    """A difference with one thing wrong: slope(f, x, eps, at) for each entry."""
+    def wrong(f, x, eps):
+        return np.array([slope(f, x, eps, at) for at in np.ndindex(x.shape)]).reshape(x.shape)
     return wrong
 
 
-def never_moved_back(f, x, h):
+def never_moved_back(f, x, eps):
     x, slopes = x.copy(), np.zeros(x.shape)
     for at in np.ndindex(x.shape):
-        x[at] += h
+        x[at] += eps
         up = f(x)
-        x[at] -= 2 * h
-        slopes[at] = (up - f(x)) / (2 * h)
+        x[at] -= 2 * eps
+        slopes[at] = (up - f(x)) / (2 * eps)
     return slopes
 
 
-def moves_pile_up(f, x, h):
+def moves_pile_up(f, x, eps):
     step, slopes = np.zeros(x.shape), np.zeros(x.shape)
     for at in np.ndindex(x.shape):
-        step[at] = h
-        slopes[at] = (f(x + step) - f(x - step)) / (2 * h)
+        step[at] = eps
+        slopes[at] = (f(x + step) - f(x - step)) / (2 * eps)
     return slopes
+
+
+def larger(a, n):
+    return np.maximum(np.abs(a), np.abs(n))
+
+
+def one_for_zero(size):
+    return np.where(size == 0, 1, size)
+
+
+def error_with(size=lambda a, n: one_for_zero(larger(a, n)), gap=lambda a, n: np.abs(a - n), of_all=np.max):
+    """relative_error with another size to divide by, another difference, or something else than the largest of all."""
+    return lambda a, n: float(of_all(gap(a, n) / size(a, n)))
 
 
 TASKS = (
     Task(
         central_difference, "the measured gradient",
-        checks=(Check("a vector, h = 0.1", cubes((4,), 0.1), example=lambda: (squares, np.array([1.0, 3.0]), 0.1)),
-                Check("a matrix, h = 0.01", cubes((3, 2), 0.01)),
-                Check("a stack of matrices, h = 0.1", cubes((2, 2, 3), 0.1)),
+        checks=(Check("a vector, eps = 0.1", cubes((4,), 0.1), example=lambda: (squares, np.array([1.0, 3.0]), 0.1)),
+                Check("a matrix, eps = 0.01", cubes((3, 2), 0.01)),
+                Check("a stack of matrices, eps = 0.1", cubes((2, 2, 3), 0.1)),
                 Check("an x without axes", cubes((), 0.1))),
         hints=("Which entries of x change between the two calls of f that give one slope? What must x be again before "
                "the next?",
-               "slope[i] = (f(x + h e_i) - f(x - h e_i)) / (2 h), where e_i is 1 at entry i and 0 elsewhere.",
+               "slope[i] = (f(x + eps e_i) - f(x - eps e_i)) / (2 eps), where e_i is 1 at entry i and 0 elsewhere.",
                "for at in np.ndindex(x.shape): step = np.zeros(x.shape); step[at] = ____; "
                "slopes[at] = (f(____) - f(____)) / ____"),
         misconceptions=(
             Misconception(
-                "one-sided-difference", each_entry(lambda f, x, h, at: (moved(f, x, h, at) - f(x)) / h),
-                "A one-sided difference is off by about h times half the curvature; a central one only by h^2.",
-                "measure x^2 at 3 with h = 0.1: one-sided gives 6.1, central 6."),
+                "one-sided-difference", each_entry(lambda f, x, eps, at: (moved(f, x, eps, at) - f(x)) / eps),
+                "A one-sided difference is off by about eps times half the curvature; a central one only by eps^2.",
+                "measure x^2 at 3 with eps = 0.1: one-sided gives 6.1, central 6."),
             Misconception(
-                "divided-by-h-alone", each_entry(lambda f, x, h, at: (moved(f, x, h, at) - moved(f, x, -h, at)) / h),
-                "Between x - h and x + h lie two steps: divide by 2 h.",
-                "measure f(x) = x, whose slope is 1."),
+                "divided-by-h-alone", each_entry(
+                    lambda f, x, eps, at: (moved(f, x, eps, at) - moved(f, x, -eps, at)) / eps),
+                "Between x - eps and x + eps lie two steps: divide by 2 eps.",
+                "measure f(x) = x, whose slope is 1.", called="divided by eps alone"),
             Misconception(
-                "multiplied-by-h", each_entry(lambda f, x, h, at: (moved(f, x, h, at) - moved(f, x, -h, at)) / 2 * h),
-                "The difference is divided by 2 h: in Python, a / 2 * h is a / 2, times h.",
-                "print 1 / 2 * 0.1 and 1 / (2 * 0.1).", source=r"/ 2(\.0)? \* "),
+                "multiplied-by-h", each_entry(
+                    lambda f, x, eps, at: (moved(f, x, eps, at) - moved(f, x, -eps, at)) / 2 * eps),
+                "The difference is divided by 2 eps: in Python, a / 2 * eps is a / 2, times eps.",
+                "print 1 / 2 * 0.1 and 1 / (2 * 0.1).", source=r"/ 2(\.0)? \* ", called="multiplied by eps"),
             Misconception(
-                "all-entries-moved-at-once", each_entry(lambda f, x, h, at: (f(x + h) - f(x - h)) / (2 * h)),
-                "x + h moves every entry; the slope in one entry needs a step in that entry alone.",
+                "all-entries-moved-at-once", each_entry(lambda f, x, eps, at: (f(x + eps) - f(x - eps)) / (2 * eps)),
+                "x + eps moves every entry; the slope in one entry needs a step in that entry alone.",
                 "measure f(v) = v[0]: its slope in v[1] is 0."),
             Misconception(
                 "whole-row-moved", each_entry(
-                    lambda f, x, h, at: (moved(f, x, h, at[0]) - moved(f, x, -h, at[0])) / (2 * h)),
+                    lambda f, x, eps, at: (moved(f, x, eps, at[0]) - moved(f, x, -eps, at[0])) / (2 * eps)),
                 "In a matrix x[i] is a row of entries; one entry is x[i, j]. np.ndindex(x.shape) goes over all.",
                 "measure f(v) = v[0, 0]: its slope in v[0, 1] is 0."),
             Misconception(
@@ -203,59 +218,49 @@ TASKS = (
                "size = np.maximum(____, ____); return float((np.abs(a - n) / np.where(size > 0, size, ____)).max())"),
         misconceptions=(
             Misconception(
-                "divided-by-n-alone", lambda a, n: float(np.max(
-                    np.abs(a - n) / np.where(np.abs(n) > 0, np.abs(n), np.where(a == 0, 1, 0)))),
+                "divided-by-n-alone", error_with(lambda a, n: np.where(n != 0, np.abs(n), a == 0)),
                 "The larger of the two is what the difference is measured against: n alone may be the smaller, or 0.",
                 "compare a = [2] with n = [1], and a = [1] with n = [2]: both are 0.5."),
             Misconception(
-                "divided-by-a-alone", lambda a, n: float(np.max(
-                    np.abs(a - n) / np.where(np.abs(a) > 0, np.abs(a), np.where(n == 0, 1, 0)))),
+                "divided-by-a-alone", error_with(lambda a, n: np.where(a != 0, np.abs(a), n == 0)),
                 "The larger of the two is what the difference is measured against: a alone may be the smaller, or 0.",
                 "compare a = [2] with n = [1], and a = [1] with n = [2]: both are 0.5."),
             Misconception(
-                "small-number-added-below", lambda a, n: float(np.max(
-                    np.abs(a - n) / (np.maximum(np.abs(a), np.abs(n)) + 1e-8))),
+                "small-number-added-below", error_with(lambda a, n: larger(a, n) + 1e-8),
                 "What is added below the line against 0 / 0 is larger than small gradients, and hides their errors: "
                 "treat entries where both are 0 apart.",
                 "compare a = [1e-12] with n = [2e-12]: 0.5."),
             Misconception(
-                "wrong-only-if-neither-is-0", lambda a, n: float(np.max(np.where(
-                    (a != 0) & (n != 0), np.abs(a - n) / np.where((s := np.maximum(np.abs(a), np.abs(n))) > 0, s, 1),
-                    0))),
+                "wrong-only-if-neither-is-0", error_with(gap=lambda a, n: np.abs(a - n) * (a != 0) * (n != 0)),
                 "Only where both are 0 is there no error. Where one of them is 0, the other is wrong altogether: 1.",
                 "compare a = [0] with n = [3]: 1."),
             Misconception(
-                "absolute-error-taken", lambda a, n: float(np.abs(a - n).max()),
+                "absolute-error-taken", error_with(lambda a, n: 1),
                 "An error means something only beside the size of the number: divide by max(|a|, |n|).",
                 "compare a = 1e-8 with n = 2e-8: one is twice the other."),
             Misconception(
-                "averaged-over-the-entries", lambda a, n: float(np.mean(
-                    np.abs(a - n) / np.where((s := np.maximum(np.abs(a), np.abs(n))) > 0, s, 1))),
+                "averaged-over-the-entries", error_with(of_all=np.mean),
                 "One wrong entry counts: take the largest error, not the mean.",
                 "compare a million equal entries and one that is wrong."),
             Misconception(
-                "sign-of-the-error-kept", lambda a, n: float(np.max(
-                    (a - n) / np.where((s := np.maximum(np.abs(a), np.abs(n))) > 0, s, 1))),
+                "sign-of-the-error-kept", error_with(gap=np.subtract),
                 "Too small is as wrong as too large: take |a - n|.",
                 "compare a = [1] with n = [5]."),
             Misconception(
-                "zero-divided-by-zero", lambda a, n: float((np.abs(a - n) / np.maximum(np.abs(a), np.abs(n))).max()),
+                "zero-divided-by-zero", error_with(larger),
                 "Where both are 0 they agree; 0 / 0 gives nan, which then hides all else.",
                 "compare a = [0, 1] with n = [0, 2]."),
             Misconception(
-                "sign-left-in-the-denominator", lambda a, n: float(np.max(
-                    np.abs(a - n) / np.where((s := np.maximum(a, n)) == 0, 1, s))),
+                "sign-left-in-the-denominator", error_with(lambda a, n: one_for_zero(np.maximum(a, n))),
                 "Sizes are compared, so signs go below the line too: max(|a|, |n|). Otherwise the error of an entry "
                 "below 0 is negative and never the largest.",
                 "compare a = [-1] with n = [-2]: 0.5."),
             Misconception(
-                "nan-skipped", lambda a, n: float(np.nanmax(np.abs(a - n) / np.maximum(np.abs(a), np.abs(n)))
-                                                  if np.any(a) or np.any(n) else np.nan),
+                "nan-skipped", error_with(larger, of_all=lambda e: np.nan if np.isnan(e).all() else np.nanmax(e)),
                 "np.nanmax skips 0 / 0, but where every entry is 0 in both nothing is left; the error is then 0.",
                 "compare a = [0, 0] with n = [0, 0].", source="nanmax"),
             Misconception(
-                "divided-by-the-sum", lambda a, n: float(np.max(
-                    np.abs(a - n) / np.where((s := np.abs(a) + np.abs(n)) > 0, s, 1))),
+                "divided-by-the-sum", error_with(lambda a, n: one_for_zero(np.abs(a) + np.abs(n))),
                 "Here the difference is measured against the larger of the two, not against their sum.",
                 "compare a = [2] with n = [1]: 0.5."),
         )),
@@ -270,36 +275,36 @@ TASKS = (
                 Check("a parabola, of which every difference is right up to rounding",
                       curve(parabola, lambda x: 2 * x, 0.5, 1e-3, 1e-5, 1e-8), exact=True)),
         hints=("Why could a smaller step be worse? Do not decide by thinking: measure the error at each step.",
-               "error(h) = |(f(x + h) - f(x - h)) / (2 h) - slope|; take the h whose error is smallest.",
-               "return min(steps, key=lambda h: abs(____ - slope))"),
+               "error(eps) = |(f(x + eps) - f(x - eps)) / (2 eps) - slope|; take the eps whose error is smallest.",
+               "return min(steps, key=lambda eps: abs(____ - slope))"),
         misconceptions=(
             Misconception(
                 "smallest-step-is-best", lambda f, slope, x, steps: min(steps),
-                "Below about 1e-6 rounding in f, divided by ever smaller h, outweighs what the smaller step gains.",
-                "print the error at h = 1e-5 and at h = 1e-13.", source=r"min\(\w+\)|sort|\[-?\d\]"),
+                "Below about 1e-6 rounding in f, divided by ever smaller eps, outweighs what the smaller step gains.",
+                "print the error at eps = 1e-5 and at eps = 1e-13.", source=r"min\(\w+\)|sort|\[-?\d\]"),
             Misconception(
                 "largest-step-is-best", lambda f, slope, x, steps: max(steps),
-                "A large step measures across the curve and not along it; its error falls with h^2 at first.",
-                "print the error at h = 0.1 and at h = 0.001.", source=r"max\(\w+\)|sort|\[-?\d\]"),
+                "A large step measures across the curve and not along it; its error falls with eps^2 at first.",
+                "print the error at eps = 0.1 and at eps = 0.001.", source=r"max\(\w+\)|sort|\[-?\d\]"),
             Misconception(
                 "usual-step-without-measuring", lambda f, slope, x, steps: min(
-                    steps, key=lambda h: abs(np.log10(h) + 5)),
+                    steps, key=lambda eps: abs(np.log10(eps) + 5)),
                 "Which step is best depends on the function: measure the error at each step.",
                 "print the errors for a parabola, x * x, and for np.sin(1000 * x)."),
             Misconception(
                 "one-sided-difference-measured", lambda f, slope, x, steps: min(
-                    steps, key=lambda h: abs((f(x + h) - f(x)) / h - slope)),
-                "f(x) is only at one side of the step: the error of a central difference, from x - h to x + h, falls "
-                "with h^2 and not with h, so that its best step is larger.",
-                "print the errors of both at h = 1e-5."),
+                    steps, key=lambda eps: abs((f(x + eps) - f(x)) / eps - slope)),
+                "f(x) is only at one side of the step: the error of a central difference, from x - eps to x + eps, "
+                "falls with eps^2 and not with eps, so that its best step is larger.",
+                "print the errors of both at eps = 1e-5."),
             Misconception(
                 "sign-kept-in-the-smallest-error", lambda f, slope, x, steps: min(
-                    steps, key=lambda h: (f(x + h) - f(x - h)) / (2 * h) - slope),
+                    steps, key=lambda eps: (f(x + eps) - f(x - eps)) / (2 * eps) - slope),
                 "The sign of the error is kept, so the most negative one wins: compare the sizes, abs(...).",
                 "print the errors at all steps, with their signs."),
             Misconception(
                 "smallest-error-returned", lambda f, slope, x, steps: min(
-                    abs((f(x + h) - f(x - h)) / (2 * h) - slope) for h in steps),
+                    abs((f(x + eps) - f(x - eps)) / (2 * eps) - slope) for eps in steps),
                 "The question is at which step the error is smallest, not how small it is.",
                 "look at the example: the result is one of the steps."),
         )),

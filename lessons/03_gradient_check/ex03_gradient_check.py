@@ -6,12 +6,12 @@ Check your work with: python -m lessons check 03
 import numpy as np
 
 
-def central_difference(f, x, h):
-    """The slope of f in each entry of x: (f(x + h there) - f(x - h there)) / (2 h), an array of the shape of x.
+def central_difference(f, x, eps):
+    """The slope of f in each entry of x: (f(x + eps there) - f(x - eps there)) / (2 eps), an array of the shape of x.
 
     f: takes an array of the shape of x and returns a number. x: an array of any shape; it stays as it is.
 
-    Example: with f = lambda v: (v ** 2).sum(), x = np.array([1.0, 3.0]) and h = 0.1, about [2, 6].
+    Example: with f = lambda v: (v ** 2).sum(), x = np.array([1.0, 3.0]) and eps = 0.1, about [2, 6].
     """
     raise NotImplementedError
 

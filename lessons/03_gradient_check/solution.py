@@ -6,19 +6,19 @@ Check your work with: python -m lessons check 03
 import numpy as np
 
 
-def central_difference(f, x, h):
-    """The slope of f in each entry of x: (f(x + h there) - f(x - h there)) / (2 h), an array of the shape of x.
+def central_difference(f, x, eps):
+    """The slope of f in each entry of x: (f(x + eps there) - f(x - eps there)) / (2 eps), an array of the shape of x.
 
     f: takes an array of the shape of x and returns a number. x: an array of any shape; it stays as it is.
 
-    Example: with f = lambda v: (v ** 2).sum(), x = np.array([1.0, 3.0]) and h = 0.1, about [2, 6].
+    Example: with f = lambda v: (v ** 2).sum(), x = np.array([1.0, 3.0]) and eps = 0.1, about [2, 6].
     """
     # <solution>
     slopes = np.zeros(x.shape)
     for at in np.ndindex(x.shape):
         step = np.zeros(x.shape)
-        step[at] = h
-        slopes[at] = (f(x + step) - f(x - step)) / (2 * h)
+        step[at] = eps
+        slopes[at] = (f(x + step) - f(x - step)) / (2 * eps)
     return slopes
     # </solution>
 
@@ -44,5 +44,5 @@ def best_step(f, slope, x, steps):
     Example: best_step(np.sin, np.cos(1.0), 1.0, [0.1, 1e-5, 1e-13]) is 1e-5.
     """
     # <solution>
-    return min(steps, key=lambda h: abs((f(x + h) - f(x - h)) / (2 * h) - slope))
+    return min(steps, key=lambda eps: abs((f(x + eps) - f(x - eps)) / (2 * eps) - slope))
     # </solution>

@@ -43,30 +43,14 @@ def queries_and_keys(T, c):
     return lambda rng: (rng.normal(size=(T, c)), rng.normal(size=(T, c)))
 
 
+def softmax_with(largest=lambda S: S.max(axis=-1, keepdims=True), total=lambda E: E.sum(axis=-1, keepdims=True)):
+    """softmax with something else taken off the scores, or something else to divide by."""
+    return lambda S: (E := np.exp(S - largest(S))) / total(E)
+
+
 def over(axis):
     """A softmax over another axis."""
-    def wrong(S):
-        E = np.exp(S - S.max(axis=axis, keepdims=True))
-        return E / E.sum(axis=axis, keepdims=True)
-    return wrong
-
-
-def unsafe(S):
-    E = np.exp(S)
-    return E / E.sum(axis=-1, keepdims=True)
-
-
-def without_keepdims(largest, total):
-    """A softmax whose largest score or sum has lost its axis, so that columns get those of rows."""
-    def wrong(S):
-        E = np.exp(S - S.max(axis=-1, keepdims=not largest))
-        return E / E.sum(axis=-1, keepdims=not total)
-    return wrong
-
-
-def largest_of_all(S):
-    E = np.exp(S - S.max())
-    return E / E.sum(axis=-1, keepdims=True)
+    return softmax_with(lambda S: S.max(axis=axis, keepdims=True), lambda E: E.sum(axis=axis, keepdims=True))
 
 
 def weights(scale=lambda T, c: c ** 0.5, mask=causal_mask, axis=-1, scores=lambda Q, K: Q @ K.T):
@@ -86,8 +70,7 @@ TASKS = (
                 Check("square scores, where a missing keepdims raises no error", scores((3, 3))),
                 Check("a single row of scores, (5,)", scores((5,)))),
         hints=("Which axis has to sum to 1? And what happens to the result if the same number is taken from all scores "
-               "of "
-               "a row?",
+               "of a row?",
                "softmax(S) = exp(S - m) / sum of exp(S - m), with m the largest score of the row; both over the last "
                "axis.",
                "E = np.exp(S - S.max(axis=____, keepdims=____)); return E / E.sum(axis=____, keepdims=____)"),
@@ -101,12 +84,12 @@ TASKS = (
                 "Every query has weights of its own: each row sums to 1, not the whole matrix.",
                 "print the sum of all your weights, and that of each row."),
             Misconception(
-                "exponentials-overflow", unsafe,
+                "exponentials-overflow", softmax_with(lambda S: 0),
                 "exp(1000) is infinite, and inf / inf is nan; taking the row's largest score off first changes nothing "
                 "else.",
                 "print np.exp(1000.0), and np.exp(0.0)."),
             Misconception(
-                "maximum-of-everything-and-not-of-each-row", largest_of_all,
+                "maximum-of-everything-and-not-of-each-row", softmax_with(np.max),
                 "The largest of the whole matrix leaves rows far below it with exponentials of 0, and 0 / 0 is nan: "
                 "take the largest of each row off that row, with axis=-1 and keepdims=True.",
                 "print np.exp(S - S.max()) for S = [[0, 1], [1000, 1000]]."),
@@ -115,38 +98,36 @@ TASKS = (
                 "Queries go down and keys across: each row must sum to 1, so the sum goes over the last axis, axis=-1.",
                 "print the sums of your result over axis -1 and over axis 0."),
             Misconception(
-                "divided-by-the-sum-over-axis-0",
-                lambda S: (E := np.exp(S - S.max(axis=-1, keepdims=True))) / E.sum(axis=0, keepdims=True),
+                "divided-by-the-sum-over-axis-0", softmax_with(total=lambda E: E.sum(axis=0, keepdims=True)),
                 "Each row must sum to 1: the sum goes over the last axis, axis=-1, as the maximum does.",
                 "print the sums of your result over axis -1 and over axis 0."),
             Misconception(
-                "softmax-over-axis-0-and-nothing-taken-off", lambda S: (E := np.exp(S)) / E.sum(axis=0),
+                "softmax-over-axis-0-and-nothing-taken-off", softmax_with(lambda S: 0, lambda E: E.sum(axis=0)),
                 "Each row must sum to 1: the sum goes over the last axis, axis=-1, with keepdims=True. exp(1000) is "
                 "infinite: take the row's largest score off first.",
                 "print the sums of your result over axis -1 and over axis 0."),
             Misconception(
-                "divided-by-the-sum-of-everything",
-                lambda S: (E := np.exp(S - S.max(axis=-1, keepdims=True))) / E.sum(),
+                "divided-by-the-sum-of-everything", softmax_with(total=np.sum),
                 "The exponentials of a row are divided by the sum of that row: axis=-1 and keepdims=True in both "
                 "places.",
                 "print the sum of each row of your result."),
             Misconception(
-                "sum-without-keepdims", without_keepdims(False, True),
+                "sum-without-keepdims", softmax_with(total=lambda E: E.sum(axis=-1)),
                 "Without keepdims=True the sums of the rows lie in a row themselves, and each column is divided by one "
                 "of them.",
                 "print the shapes of E.sum(axis=-1) and E.sum(axis=-1, keepdims=True) for E = np.exp(S)."),
             Misconception(
-                "maximum-without-keepdims", without_keepdims(True, False),
+                "maximum-without-keepdims", softmax_with(lambda S: S.max(axis=-1)),
                 "Without keepdims=True the largest scores of the rows lie in a row themselves, and one is taken off "
                 "each column.",
                 "print the shapes of S.max(axis=-1) and S.max(axis=-1, keepdims=True)."),
             Misconception(
-                "maximum-and-sum-without-keepdims", without_keepdims(True, True),
+                "maximum-and-sum-without-keepdims", softmax_with(lambda S: S.max(axis=-1), lambda E: E.sum(axis=-1)),
                 "Without keepdims=True the largest scores and the sums of the rows lie in a row themselves, and are "
                 "applied to columns.",
                 "print the shapes of S.max(axis=-1) and S.max(axis=-1, keepdims=True)."),
             Misconception(
-                "divided-by-the-largest", lambda S: np.exp(S - S.max(axis=-1, keepdims=True)),
+                "divided-by-the-largest", softmax_with(total=lambda E: 1),
                 "Weights sum to 1: divide by the sum of the exponentials. These have a largest entry of 1.",
                 "print the sum of each row of your result."),
         )),
@@ -155,8 +136,7 @@ TASKS = (
         checks=(Check("several lengths", length, example=lambda: (2,)),
                 Check("one position, which sees itself", lambda rng: (1,))),
         hints=("Position 2 is computed while positions 3, 4, … are still to be predicted. Which keys may it see? May "
-               "it "
-               "see itself?",
+               "it see itself?",
                "mask[query, key] = -inf where key > query, else 0; shape (T, T).",
                "np.where(i[None, :] ____ i[:, None], ____, 0.0)        with i = np.arange(T)"),
         misconceptions=(

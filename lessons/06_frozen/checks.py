@@ -33,10 +33,6 @@ def layer(n, k, d):
     return lambda rng: (rng.normal(size=(d, k)), rng.normal(size=(n, d)))
 
 
-def nothing_returned(W0, g):
-    return None
-
-
 def two_layers(n, k, m, d):
     return lambda rng: tuple(rng.normal(size=shape) for shape in ((n, k), (m, k), (d, m), (n, d)))
 
@@ -63,7 +59,12 @@ def count_and_who(freeze, parameters, trained):
     return freeze(parameters, trained), {name: t.requires_grad for name, t in held.items()}
 
 
-def chosen(trains, count=lambda parameters, trained: sum(parameters[name].size for name in trained)):
+def numbers(parameters, names):
+    """How many numbers the parameters of these names hold."""
+    return sum(parameters[name].size for name in names)
+
+
+def chosen(trains, count=numbers):
     """freeze with another choice: trains(name, Tensor, trained), or another count."""
     def wrong(parameters, trained):
         for name, t in parameters.items():
@@ -75,20 +76,20 @@ def chosen(trains, count=lambda parameters, trained: sum(parameters[name].size f
 def replaced(parameters, trained):
     for name, t in parameters.items():
         parameters[name] = Tensor(t.data, requires_grad=name in trained)
-    return sum(parameters[name].size for name in trained)
+    return numbers(parameters, trained)
 
 
 def never_thawed(parameters, trained):
     for name, t in parameters.items():
         if name not in trained:
             t.requires_grad = False
-    return sum(parameters[name].size for name in trained)
+    return numbers(parameters, trained)
 
 
 def never_frozen(parameters, trained):
     for name in trained:
         parameters[name].requires_grad = True
-    return sum(parameters[name].size for name in trained)
+    return numbers(parameters, trained)
 
 
 def right_choice(name, t, trained):
@@ -111,7 +112,7 @@ TASKS = (
                 "Freezing leaves out dL/dW0 and nothing else; x still moves the loss, through W0.",
                 "move one entry of x by 1e-6 and see how x @ W0.T changes.", source=r"zeros|\b0\b"),
             Misconception(
-                "no-gradient-behind-a-frozen-layer", nothing_returned,
+                "no-gradient-behind-a-frozen-layer", lambda W0, g: None,
                 "Freezing leaves out dL/dW0 and nothing else; x still moves the loss, through W0.",
                 "move one entry of x by 1e-6 and see how x @ W0.T changes."),
             Misconception(
@@ -134,8 +135,7 @@ TASKS = (
                 Check("all sizes equal, where a wrong transpose raises no error", two_layers(4, 4, 4, 4)),
                 Check("a unit whose z is 0", dead_unit)),
         hints=("Walk back from h: through the frozen W0, through relu, to W1. Which of the three steps does freezing "
-               "W0 "
-               "leave out?",
+               "W0 leave out?",
                "da = g W0 (n, m); dz = da where z > 0, else 0 (n, m); dW1 = dz^T x (m, k).",
                "dz = ____ @ ____ * (____ > 0); return dz.T @ ____        with z = x @ W1.T"),
         misconceptions=(
@@ -204,8 +204,8 @@ TASKS = (
                 "The count is of numbers: a weight of 6 x 4 holds 24.",
                 "print t.size for a Tensor of shape (6, 4)."),
             Misconception(
-                "frozen-numbers-counted", chosen(right_choice, lambda parameters, trained: sum(
-                    t.size for t in parameters.values())),
+                "frozen-numbers-counted", chosen(
+                    right_choice, lambda parameters, trained: numbers(parameters, parameters)),
                 "Only what is trained counts.",
                 "call it with an empty list: the count must be 0."),
         )),

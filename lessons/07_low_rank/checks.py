@@ -64,8 +64,7 @@ TASKS = (
                 Check("D (4, 9), r = 3", matrix(4, 9, 3), properties=product),
                 Check("a square D, where a wrong transpose raises no error", matrix(5, 5, 5), properties=product)),
         hints=("D is a sum of terms, each of rank 1 and with a size of its own. Which of them do you keep, and where "
-               "does "
-               "the size go?",
+               "does the size go?",
                "B = U[:, :r] * s[:r], (d, r); A = Vt[:r], (r, k). The sizes s may go into B or into A, once.",
                "return U[:, ____] * s[____], Vt[____]"),
         misconceptions=(

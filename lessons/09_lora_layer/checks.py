@@ -131,8 +131,7 @@ TASKS = (
                 Check("two layers from one generator, which get different numbers", lambda rng: (4, 6, 3, rng),
                       call=two_draws, returns=("the first A", "the second A"), properties=drawn)),
         hints=("Before the first step, the adapted layer must compute exactly what the frozen one does. Which factor "
-               "can "
-               "be zero so that it does, while the other still lets a gradient through?",
+               "can be zero so that it does, while the other still lets a gradient through?",
                "A is (r, k), drawn uniformly between -1/sqrt(k) and 1/sqrt(k); B is (d, r), zeros.",
                "return rng.uniform(-bound, bound, ____), np.zeros(____)        with bound = 1 / np.sqrt(____)"),
         misconceptions=(

@@ -130,8 +130,7 @@ TASKS = (
                 Check("self_attn, which is no last part: an error", model_paths(("self_attn",)),
                       raises=True, says=lambda paths, targets: "self_attn")),
         hints=("Which part of a path has to be equal to the target: some of its letters, its end, or the whole last "
-               "part? "
-               "What if no path has it?",
+               "part? What if no path has it?",
                "path.split(\".\")[-1] is the last part. Raise ValueError for a target that no path has as its last "
                "part.",
                "if target not in ____: raise ValueError(…); return [path for path in paths if ____ in targets]"),

@@ -133,8 +133,7 @@ TASKS = (
                 Check("merging: the array that W was before must not change", switched(False, True), call=new_and_old,
                       returns=("the new W", "the array that W was before"))),
         hints=("Four cases: merged or not, asked for or not. In which two is there nothing to do? And what has to be "
-               "kept, "
-               "so that the way back is exact?",
+               "kept, so that the way back is exact?",
                "Merging: W = W0 + (alpha / r) B A, a new array, and W0 is kept. Unmerging: W is the array that was "
                "kept.",
                "return {**layer, \"W\": ____ + update, \"W0\": ____}        and back: "
