@@ -75,23 +75,13 @@ def all_zeros(rng):
     return (v := np.zeros(rng.integers(3, 9)), v.copy())
 
 
-def sines(*steps, sign=1):
-    """sign: -1 makes the error of large steps positive, so that the smallest signed error is not the largest step."""
+def curve(f, slope, *steps, sign=1):
+    """c f(v), its slope at some x, and steps in some order.
+
+    sign: of c; with -1 the error of a sine at large steps is above 0, so that the smallest signed one is another's.
+    """
     def draw(rng):
         c, x = sign * float(rng.uniform(1, 3)), float(rng.uniform(0.5, 1.2))
-
-        def f(v):
-            """c sin(v)"""
-            return float(c * np.sin(v))
-
-        return f, float(c * np.cos(x)), x, [float(eps) for eps in rng.permutation(steps)]
-    return draw
-
-
-def curve(f, slope, *steps):
-    """Another function than a sine, with its slope: c f(v), at some x."""
-    def draw(rng):
-        c, x = float(rng.uniform(1, 3)), float(rng.uniform(0.5, 1.2))
 
         def g(v):
             return float(c * f(v))
@@ -99,6 +89,11 @@ def curve(f, slope, *steps):
         g.__doc__ = f.__doc__
         return g, float(c * slope(x)), x, [float(eps) for eps in rng.permutation(steps)]
     return draw
+
+
+def sine(v):
+    """c sin(v)"""
+    return np.sin(v)
 
 
 def parabola(v):
@@ -266,10 +261,10 @@ TASKS = (
         )),
     Task(
         best_step, "the step",
-        checks=(Check("steps from 0.1 to 1e-13", sines(1e-1, 1e-3, 1e-5, 1e-9, 1e-13), exact=True,
+        checks=(Check("steps from 0.1 to 1e-13", curve(sine, np.cos, 1e-1, 1e-3, 1e-5, 1e-9, 1e-13), exact=True,
                       example=lambda: (np.sin, np.cos(1.0), 1.0, [0.1, 1e-5, 1e-13])),
-                Check("large steps only", sines(1e-1, 1e-2, 1e-3, sign=-1), exact=True),
-                Check("tiny steps only", sines(1e-9, 1e-11, 1e-13), exact=True),
+                Check("large steps only", curve(sine, np.cos, 1e-1, 1e-2, 1e-3, sign=-1), exact=True),
+                Check("tiny steps only", curve(sine, np.cos, 1e-9, 1e-11, 1e-13), exact=True),
                 Check("a fast oscillation, which wants a smaller step",
                       curve(oscillation, lambda x: 1000 * np.cos(1000 * x), 1e-3, 1e-5, 1e-7, 1e-11), exact=True),
                 Check("a parabola, of which every difference is right up to rounding",
