@@ -248,7 +248,7 @@ def _parser():
             p.add_argument("--file", type=Path, help="check this file instead of lessons/09_…/ex09_….py")
         if name == "grade":
             p.add_argument("folder", type=Path, help="what each student handed in, or a .zip of it")
-            p.add_argument("numbers", nargs="*", metavar="NN",
+            p.add_argument("numbers", nargs="*", default=[], metavar="NN",
                            help="numbers of exercises; if none is given, those that somebody handed in")
             p.add_argument("--out", type=Path, default=Path("grades.csv"), help="the table (default %(default)s)")
             p.add_argument("--jobs", type=_positive(int), default=2, metavar="N", help="how many at a time (default 2)")

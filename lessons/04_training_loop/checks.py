@@ -107,7 +107,7 @@ def moved(how):
 def loop(clear="first", record="before", sign=1, extra=0):
     """train with the clearing left out or misplaced, the loss taken at another time, or another sign."""
     def wrong(parameters, loss, lr, steps):
-        losses, zero_grad = [], SGD(parameters, lr).zero_grad
+        losses, zero_grad, make_step = [], SGD(parameters, lr).zero_grad, moved(lambda p, g, lr: p - sign * lr * g)
         for step in range(steps + extra):
             value = loss()
             if clear == "first" or (clear == "once" and step == 0):
@@ -115,9 +115,7 @@ def loop(clear="first", record="before", sign=1, extra=0):
             value.backward()
             if clear == "late":
                 zero_grad()
-            for p in parameters:
-                if p.grad is not None:
-                    p.data = p.data - sign * lr * p.grad
+            make_step(parameters, lr)
             if clear == "last":
                 zero_grad()
             losses.append((value if record == "before" else loss()).item())

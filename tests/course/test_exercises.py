@@ -296,6 +296,7 @@ def test_each_slip_of_python_has_a_message_of_its_own(text, words):
      "h is a Tensor of shape (4, 5), expected an array of shape (4, 3)"),
     ("def lora_forward(x, W0, A, B, alpha):\n    return x", "h has shape (4, 5), expected (4, 3)"),
     ("def lora_forward(x, W0, A, B, alpha):\n    return x @ B", "the inner sizes 5 and 3 differ"),
+    ("def lora_forward(x, W0, A, B, alpha):\n    return x if B else W0", "or a is not None where a may be None"),
     ("def lora_forward(x, W0, A, B, alpha):\n    return x @ W0.T * np.nan", "h is nan in 12 of 12 entries"),
     ("def lora_forward(x, W0, A, B, alpha):\n    return -x @ W0.T - alpha / len(A) * x @ A.T @ B.T",
      "h has the wrong sign in every entry"),

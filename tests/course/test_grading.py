@@ -9,7 +9,7 @@ import pytest
 
 from lessons import __main__ as command
 from lessons.course.checking import judge, tasks
-from lessons.course.classroom import grading
+from lessons.course.classroom import grading, report
 from tests.helpers import whole_class
 
 from .desk import RIGHT, here
@@ -138,6 +138,11 @@ def test_summary_and_figure(graded):
     assert re.search(r"  2  08 one-factor-counted: Both factors are trained", printed)
     assert re.search(r"08 +alike 1, alike 2", printed) and "untouched" not in printed.split("byte for byte")[1]
     assert (folder / "grades.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_figure_names_misconceptions_as_check_does():
+    assert report.title("03", "divided-by-h-alone") == "divided by eps alone"
+    assert report.title("04", "mutable-default") == "mutable default"  # which is of no exercise
 
 
 @pytest.fixture

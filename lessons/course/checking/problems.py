@@ -11,6 +11,9 @@ from .diagnosis import MUTABLE_DEFAULT, expected
 from .tasks import EXAMPLE
 
 SHORT = 160  # characters of numbers that are shown in full
+CLEARER = (  # what NumPy says, and what a beginner understands
+    (r"matmul: .*\(size (\d+) is different from (\d+)\)", r"matmul: the inner sizes \2 and \1 differ"),
+    (r"Use a\.any\(\) or a\.all\(\)", "Use a.any() or a.all(), or a is not None where a may be None"))
 
 
 @dataclass
@@ -155,8 +158,9 @@ def _raised(error, right):
         return (f"{where}changes an array in place that is read-only, as p.data is: give it a new one, "
                 "p.data = p.data - …")
     wanted = f"; expected {right.error['type']}" if right.error else ""
-    text = re.sub(r"matmul: .*\(size (\d+) is different from (\d+)\)", r"matmul: the inner sizes \2 and \1 differ",
-                  error["text"] or "no message")
+    text = error["text"] or "no message"
+    for pattern, clearer in CLEARER:
+        text = re.sub(pattern, clearer, text)
     return f"{where}raised {error['type']}: {text}".splitlines()[0] + wanted
 
 

@@ -98,15 +98,16 @@ def draw(rows, path):
     if not common:
         return False
     from ..pages import figures  # Matplotlib: only where something is drawn
-    (number, _), n = common[0]
+    exercises, ids, counts = zip(*((*key, n) for key, n in common), strict=True)
+    titles = list(map(report.title, exercises, ids))
     students = len({r["student"] for r in rows})
     with figures.style():
         fig, ax = figures.new("", width=11, height=1.8 + 0.5 * len(common))
-        fig.suptitle(f"Exercise {number}: {n} of {students} students have one misconception in common", x=0.01,
-                     ha="left", fontweight="bold", fontsize=15)
-        labels = [f"{number}  {name.replace('-', ' ')}" for (number, name), _ in common][::-1]
-        ax.barh(labels, [n for _, n in common][::-1], color=figures.FULL)
-        for i, (_, n) in enumerate(common[::-1]):
+        fig.suptitle(f"Exercise {exercises[0]}: “{titles[0]}”, {counts[0]} of {students} students", x=0.01, ha="left",
+                     fontweight="bold", fontsize=15)
+        ax.barh(list(map("{}  {}".format, exercises, titles)), counts, color=figures.FULL)
+        ax.invert_yaxis()
+        for i, n in enumerate(counts):
             figures.label(ax, n, i, str(n), figures.INK)
         ax.set(xlabel="students with this misconception")
         ax.grid(False)

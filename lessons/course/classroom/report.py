@@ -26,7 +26,7 @@ def summary(rows, collection):
     if common := misconceptions(rows):
         out += ["", "Misconceptions, the most common first:"]
         for (number, name), n in common[:10]:
-            known = next((m for t in tasks.load(number).tasks for m in t.misconceptions if m.id == name), None)
+            known = misconception(number, name)
             out.append(f"  {n:>3}  {number} {name}: {known.sentence if known else ''}")
     return "\n".join(out + _equal_files(collection) + _not_graded(collection, people))
 
@@ -35,6 +35,17 @@ def misconceptions(rows):
     """[((exercise, id), number of students)], the most common first."""
     return sorted(Counter((r["exercise"], r["diagnosis"]) for r in rows if r["diagnosis"]).items(),
                   key=lambda item: (-item[1], item[0]))
+
+
+def misconception(number, name):
+    """The Misconception of an id in a table; None where its exercise has none of that id."""
+    return next((m for task in tasks.load(number).tasks for m in task.misconceptions if m.id == name), None)
+
+
+def title(number, name):
+    """The name of a misconception as a text shows it."""
+    known = misconception(number, name)
+    return known.title if known else name.replace("-", " ")
 
 
 def _equal_files(collection):
