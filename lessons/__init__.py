@@ -6,7 +6,7 @@ import signal
 import sys
 
 
-def stopped(number=signal.SIGINT, *_):
+def stopped(number, *_):
     """Ctrl-C, or another signal to end. Not a KeyboardInterrupt, which fit takes for the end of its training: the
     lesson would go on."""
     signal.signal(number, signal.SIG_IGN)  # once is enough

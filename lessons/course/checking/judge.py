@@ -106,12 +106,12 @@ def judge(exercise, run, source=None):
     states, stops = {t.state for t in verdicts}, [t for t in verdicts if t.stop]
     status = "pass" if states == {"done"} else "not_started" if states == {"not started"} else (
         "crash" if any(t.stop == "crash" for t in stops) else "timeout" if stops else "fail")
-    this = Verdict(status, total, verdicts)
+    result = Verdict(status, total, verdicts)
     if status not in ("pass", "not_started"):
-        first = next((t for t in stops if t.stop == status), this.first)
-        this.message = printable(f"{first.name}: {first.fact} ({first.check})" if first.check else
+        first = next((t for t in stops if t.stop == status), result.first)
+        result.message = printable(f"{first.name}: {first.fact} ({first.check})" if first.check else
                                  f"{first.name}: not started")
-    return this
+    return result
 
 
 def _failed(run):

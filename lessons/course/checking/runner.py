@@ -73,26 +73,26 @@ def run(path, number, timeout, shown=None, root=ROOT):
     A function that hangs or ends its process costs only itself: those after it run in a process of their own. Raises
     CannotRun.
     """
-    this, todo = Run("ran"), [task.name for task in tasks.load(number).tasks]
+    result, todo = Run("ran"), [task.name for task in tasks.load(number).tasks]
     job = {"shown": shown or Path(path).name, "exercise": number, "memory": MEMORY, "timeout": timeout}
     try:
         with tempfile.TemporaryDirectory(prefix="lesson-", ignore_cleanup_errors=True) as folder:
-            while todo and this.status == "ran":
+            while todo and result.status == "ran":
                 home = Path(folder) / todo[0]
                 home.mkdir()
                 shutil.copyfile(path, home / "exercise.py")
-                stop = _process({**job, "todo": todo, "file": str(home / "exercise.py")}, home, root, this)
+                stop = _process({**job, "todo": todo, "file": str(home / "exercise.py")}, home, root, result)
                 if stop and stop.function == "import":
-                    this.status, this.error = stop.status, {"text": stop.text, "line": stop.line}
+                    result.status, result.error = stop.status, {"text": stop.text, "line": stop.line}
                 elif stop:
-                    this.stopped[stop.function] = stop
+                    result.stopped[stop.function] = stop
                 todo = todo[todo.index(stop.function) + 1:] if stop and stop.function in todo else []
     except OSError as error:
         raise CannotRun(str(error)) from None
-    return this
+    return result
 
 
-def _process(job, home, root, this):
+def _process(job, home, root, result):
     """Let a worker do a job, and add what it says to a Run. Returns the Stop of a function that did not end."""
     mark = uuid.uuid4().hex
     clean = {name: os.environ[name] for name in KEPT if name in os.environ}
@@ -107,7 +107,7 @@ def _process(job, home, root, this):
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()  # and left open: the worker ends itself when this end is closed
-        stop = _listen(process, job, this)
+        stop = _listen(process, job, result)
         if process not in live:
             raise CannotRun("it was stopped")
         return stop
@@ -126,9 +126,9 @@ def stop():
             processes.end(process, *held)
 
 
-def _listen(process, job, this):
+def _listen(process, job, result):
     """Read what a worker says until it ends or has to be ended; returns a Stop, or None if it came to its end."""
-    lines, looks, limit = queue.Queue(100), [], job["timeout"]
+    lines, dumps, limit = queue.Queue(100), [], job["timeout"]
     threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
     (function, check), deadline, began = (None, 0), time.monotonic() + STARTING, None
     while True:
@@ -140,30 +140,30 @@ def _listen(process, job, this):
             ended = now < deadline
             return Stop(function, "crash" if ended else "timeout", check,
                         _ending(process) if ended else f"did not end within {limit:g} s",
-                        None if ended else _line(looks, job["shown"]))
+                        None if ended else _line(dumps, job["shown"]))
         try:
             record = json.loads(line)
         except ValueError:
-            looks.append(line.decode(errors="replace"))
+            dumps.append(line.decode(errors="replace"))
             continue
         if "begin" in record:
             began = now if record["begin"][0] != function else began
-            (function, check), deadline, looks = record["begin"], now + limit, []
+            (function, check), deadline, dumps = record["begin"], now + limit, []
             if function != "import" and now > began + PATIENCE * limit:
                 return Stop(function, "timeout", check, f"is slow: after {now - began:.0f} s not all of its calls have "
                             "been made. Those before are right")
         elif "failed" in record:
             starved = record["error"]["type"] == "MemoryError"
-            this.status, this.error, this.printed = record["failed"], record["error"], record["printed"]
+            result.status, result.error, result.printed = record["failed"], record["error"], record["printed"]
             return Stop("import", "crash", 0, STARVED) if starved else None
         elif "names" in record:
-            this.names = record["names"]
+            result.names = record["names"]
         elif "end" in record:
             return None
         elif record.get("error", {}).get("type") == "MemoryError":
             return Stop(function, "crash", check, STARVED)
         else:
-            this.records.append(record)
+            result.records.append(record)
 
 
 def _read(stream, lines):
@@ -195,8 +195,8 @@ def _ending(process):
     return "ends Python itself, as os._exit does"
 
 
-def _line(looks, shown):
+def _line(dumps, shown):
     """The line of the student's file that a dump of all stacks tells of, the innermost first; None without one."""
     name = re.escape(shown.encode("ascii", "backslashreplace").decode())
-    found = [int(m[1]) for look in looks if (m := re.search(rf'File "{name}", line (\d+) in', look))]
+    found = [int(m[1]) for dump in dumps if (m := re.search(rf'File "{name}", line (\d+) in', dump))]
     return found[0] if found else None

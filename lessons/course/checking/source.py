@@ -46,10 +46,10 @@ class Source:
         """The nodes of a function and of the functions of the file that it uses, directly or not."""
         found, todo = {}, [name]
         while todo:
-            this = todo.pop()
-            if this in self.functions and this not in found:
-                found[this] = self.functions[this]
-                todo += [n.id for n in ast.walk(found[this]) if isinstance(n, ast.Name)]
+            name = todo.pop()
+            if name in self.functions and name not in found:
+                found[name] = self.functions[name]
+                todo += [n.id for n in ast.walk(found[name]) if isinstance(n, ast.Name)]
         return list(found.values())
 
     def nested(self, name):

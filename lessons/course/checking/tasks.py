@@ -113,6 +113,8 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Exercise:
+    """The functions to write for a lesson, and where the files are."""
+
     number: str
     name: str
     title: str

@@ -21,6 +21,7 @@ OWN_IMPORT = re.compile(r"^(?:from|import) lessons\.(?:course|checks)", re.M)  #
 OWN_MARK = re.compile(r"^ *# <solution>|^# %% \[markdown\]", re.M)              # what its solutions and lessons hold
 OWN_PLACES = (("course",), ("checks",), ("solutions",))  # folders of lessons, in this or an older layout of the course
 CLOSED = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".pdf", ".doc", ".docx", ".odt", ".rtf", ".pyc")
+EMPTY, STUB, WORK = range(3)  # what is in a file, the better the larger
 
 
 @dataclass(eq=False)
@@ -79,7 +80,7 @@ def choose(student, reader, asked):
     copies = {parts[:parts.index(part)] for parts, _ in student.entries for part in ("lora_np", "lessons")
               if part in parts[:-1]}
     for parts, entry in student.entries:
-        if _is_the_course_s(parts, copies) or ((owner := names.owner(entry.name)) and not owner.rest):
+        if _belongs_to_the_course(parts, copies) or ((owner := names.owner(entry.name)) and not owner.rest):
             continue  # the second: a platform's receipt
         own, copied = reader.exercises(entry.name), any(parts[:len(copy)] == copy for copy in copies)
         candidate, unread = _read(parts, entry) if names.kind(entry.name) else (None, entry)
@@ -105,7 +106,7 @@ def choose(student, reader, asked):
             for number in asked}, strange
 
 
-def _is_the_course_s(parts, copies):
+def _belongs_to_the_course(parts, copies):
     """Whether a file's place is that of one of the course's own, in a copy of the course or of a lesson."""
     folders, name = parts[:-1], parts[-1]
     if name.startswith("__") or (folders and re.match(r"\d\d_", folders[-1]) and name in ("lesson.py", "checks.py")):
@@ -167,13 +168,13 @@ def _choice(number, found, close, closed, reader, functions):
         return Choice(problem=f"{printable(unread.name)} {unread.problem}" if unread else "", there=there,
                       deliberate=bool(close))
     best, *rest = found
-    others = [c for c in rest if c.key[0] == 2]
+    others = [c for c in rest if c.key[0] == WORK]
     rivals = [c for c in others if c.key[:2] == best.key[:2] and c.defined & functions - best.defined]
     if rivals and not best.defined >= functions:
         return Choice(there=[f"{printable(c.entry.name)} with {', '.join(sorted(c.defined & functions))}"
                              for c in (best, *rivals)], deliberate=True)
     return Choice(best, others=[printable("/".join(c.parts), keep="") for c in others],
-                  deliberate=best.key[0] == 2 or not best.copied)
+                  deliberate=best.key[0] == WORK or not best.copied)
 
 
 def _key(candidate, number, reader, functions):
@@ -181,11 +182,11 @@ def _key(candidate, number, reader, functions):
     parts, text = candidate.parts, candidate.text
     source = Source(text)
     written = candidate.defined & functions
-    work = 0 if is_empty(text) else 1 if is_stub(source, functions) else 2
+    state = EMPTY if is_empty(text) else STUB if is_stub(source, functions) else WORK
     own_place = len(parts) > 1 and (bool(re.match(rf"0*{int(number)}_", parts[-2])) or parts[-3:-1] == (
         "lessons", "exercises"))
     named = number in reader.exercises(parts[-1])
-    return (work, names.folder_version(parts[:-1]), bool(written), own_place, named,
+    return (state, names.folder_version(parts[:-1]), bool(written), own_place, named,
             reader.version(parts[-1], number), candidate.entry.time, -len(parts), -len(parts[-1]))
 
 

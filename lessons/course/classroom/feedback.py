@@ -4,6 +4,7 @@ import re
 import textwrap
 
 STATES = {"pass": "done", "not_started": "not started"}
+WIDTH = 110  # characters in a line
 LOOP = "Look for a loop whose condition never becomes false; if it is only slow, --timeout gives it more time."
 
 
@@ -47,7 +48,7 @@ def page(exercise, verdict, file, verbose=False):
     for task in verdict.tasks:
         text = {"done": "right: " + "; ".join(task.passed), "wrong": f"wrong at: {task.check}",
                 "not started": "not started; will be checked: " + "; ".join(checks[task.name])}[task.state]
-        out += textwrap.wrap(f"  {task.name:<{width}}  {text}", 110, subsequent_indent=" " * (width + 4))
+        out += textwrap.wrap(f"  {task.name:<{width}}  {text}", WIDTH, subsequent_indent=" " * (width + 4))
         if task.state == "wrong":
             out += _explained(task, {t.name: t.state for t in verdict.tasks}, verbose)
     if verdict.status != "pass":
@@ -95,4 +96,4 @@ def _printed(text):
 
 
 def _wrapped(text, indent=""):
-    return textwrap.wrap(text, 110, initial_indent=indent, subsequent_indent=indent)
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)

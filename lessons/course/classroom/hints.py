@@ -41,4 +41,4 @@ def _around(line, code, functions):
 
 
 def _indented(text):
-    return textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    ")
+    return textwrap.fill(text, feedback.WIDTH, initial_indent="    ", subsequent_indent="    ")

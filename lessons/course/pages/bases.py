@@ -40,24 +40,24 @@ def python_source():
     return data.split(TOKENIZER.encode(data.python_source()))
 
 
-def held_out(corpus, n=128):
-    """A list of one batch of n windows of a corpus's held-out part, for fit and evaluate."""
-    return [data.windows(corpus[1], n, CONTEXT)]
+def held_out(corpus):
+    """A list of one batch of 128 windows of a corpus's held-out part, for fit and evaluate."""
+    return [data.windows(corpus[1], 128, CONTEXT)]
 
 
-def sorted_fraction(model, descending=False, n=500):
-    """The fraction of n unseen sequences that the model completes without a mistake."""
-    return float(_places_right(model, descending, n).all(axis=1).mean())
+def sorted_fraction(model, descending=False):
+    """The fraction of 500 unseen sequences that the model completes without a mistake."""
+    return float(_places_right(model, descending).all(axis=1).mean())
 
 
-def sorted_digits(model, descending=False, n=500):
-    """The fraction of the digits of n unseen sequences that the model writes in their place."""
-    return float(_places_right(model, descending, n).mean())
+def sorted_digits(model, descending=False):
+    """The fraction of the digits of 500 unseen sequences that the model writes in their place."""
+    return float(_places_right(model, descending).mean())
 
 
-def _places_right(model, descending, n):
-    """Whether each digit that the model writes is the right one, (n, 8)."""
-    x, answer = next(data.sorting(n, seed=10_000, descending=descending))
+def _places_right(model, descending):
+    """Whether each digit that the model writes is the right one, (500, 8)."""
+    x, answer = next(data.sorting(500, seed=10_000, descending=descending))
     start = data.SORT_DIGITS + 1
     out = generate(model, x[:, :start], data.SORT_DIGITS, temperature=0)
     return out[:, start:] == answer

@@ -188,11 +188,11 @@ def _unlinked(html):
 
 def _article(chapters, i):
     """A chapter with links to those before and after it."""
-    this = chapters[i]
+    chapter = chapters[i]
     around = "".join(f'<a rel="{rel}" href="#{c.id}">{arrow.format(c.number + " " + _unlinked(c.title))}</a>'
                      for rel, arrow, c in (("prev", "← {}", chapters[i - 1] if i else None),
                                            ("next", "{} →", next(iter(chapters[i + 1:]), None))) if c)
-    number = f'<span class="number">{this.number}</span> ' if this.number else ""
-    title = re.sub(r"^([^:<]+): (.+)$", r"\1 <small>\2</small>", this.title)
-    return (f'<article id="{this.id}">\n<h1>{number}{title}</h1>\n{this.body}\n'
+    number = f'<span class="number">{chapter.number}</span> ' if chapter.number else ""
+    title = re.sub(r"^([^:<]+): (.+)$", r"\1 <small>\2</small>", chapter.title)
+    return (f'<article id="{chapter.id}">\n<h1>{number}{title}</h1>\n{chapter.body}\n'
             f'<p class="around">{around}</p>\n</article>')

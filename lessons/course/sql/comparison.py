@@ -49,9 +49,10 @@ def run(level, layers, r, lr, seed, quiet=False):
             "seen": score(tests["seen"], texts[:ASKED[level]]), "unseen": score(tests["unseen"], texts[ASKED[level]:])}
 
 
-def results(path=RESULTS):
+def results():
     """{(level, layers, r, learning rate): [the runs of each seed]} of the file."""
-    runs = [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()] if path.exists() else []
+    lines = RESULTS.read_text(encoding="ascii").splitlines() if RESULTS.exists() else []
+    runs = [json.loads(line) for line in lines]
     return {setting: found for setting in SETTINGS if (found := [
         run for run in runs if (run["level"], tuple(run["layers"]), run["r"], run["lr"]) == setting])}
 
