@@ -50,6 +50,14 @@ def run(*words, cwd, path=""):
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
+def test_a_file_that_cannot_be_run_is_one_line():
+    code = ("from lessons import __main__ as command\nfrom lessons.course.checking import runner\n"
+            "from lora_np.support import terminal\nrunner.BOOT = 'raise SystemExit(3)'\n"
+            "terminal.run('python -m lessons', lambda: command.main(['check', '08']))")
+    assert run("-c", code, cwd=ROOT) == (
+        1, "", "python -m lessons: Python did not start within 60 s to run the file, or ended at once\n")
+
+
 def test_the_course_runs_in_a_folder_with_any_name(project):
     assert run("-m", "lessons", "list", cwd=project)[1].startswith("01. ")
     solution = "lessons/08_parameter_counts/solution.py"

@@ -51,8 +51,10 @@ def difference(got, want, names="the result", exact=False):
     if isinstance(got, Tensor) and isinstance(want, Tensor):
         return difference(got.data, want.data, names, exact)
     got, want = plain(got), plain(want)
-    return None if type(got) is type(want) and bool(got == want) else (
-        "value" if type(got) is type(want) else "type", f"{names} is {show(got)}, expected {show(want)}")
+    alike = type(got) is type(want)
+    if alike and bool(got == want):
+        return None
+    return "value" if alike else "type", f"{names} is {show(got)}, expected {show(want)}"
 
 
 def _parts(got, want, names, exact):

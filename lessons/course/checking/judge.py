@@ -62,10 +62,11 @@ class Verdict:
 
     @property
     def first(self):
-        """The first task that is wrong, else the first that is not started, else None."""
-        return next((t for t in self.tasks if t.state == "wrong" and not t.rests_on), None) or next(
-            (t for t in self.tasks if t.state == "wrong"), None) or next(
-            (t for t in self.tasks if t.state != "done"), None)
+        """The first task that is wrong by itself, else the first that is wrong, else that is not started; or None."""
+        undone = [t for t in self.tasks if t.state != "done"]
+        wrong = [t for t in undone if t.state == "wrong"]
+        by_itself = [t for t in wrong if not t.rests_on]
+        return next(iter(by_itself or wrong or undone), None)
 
     @property
     def diagnosis(self):

@@ -35,8 +35,11 @@ KEPT = ("SYSTEMROOT", "PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # what Py
 live = {}  # {process that runs now: its mark, and on Windows the job that holds it}
 
 
-class CannotRun(Exception):
-    """A student's file was not run, for a reason that is not the student's: no room on the disk, no more processes."""
+class CannotRun(OSError):
+    """A student's file was not run, for a reason that is not the student's: no room on the disk, no more processes.
+
+    Nobody catches it where there is one student: the command then ends with its one line, as with any OSError.
+    """
 
 
 @dataclass
@@ -135,7 +138,7 @@ def _listen(process, job, result):
         line = _next(lines, deadline, process)
         now = time.monotonic()
         if line is None and function is None:
-            raise CannotRun("Python did not start for it")
+            raise CannotRun(f"Python did not start within {STARTING} s to run the file, or ended at once")
         if line is None:
             ended = now < deadline
             return Stop(function, "crash" if ended else "timeout", check,
