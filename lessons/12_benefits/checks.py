@@ -83,8 +83,12 @@ def sizes(merged):
     return lambda rng: (*(int(v) for v in rng.integers(20, 90, 2)), int(rng.integers(2, 9)), merged)
 
 
+def scaling(layer):
+    return layer["alpha"] / len(layer["A"])
+
+
 def in_place(old, merged):
-    update = old["alpha"] / len(old["A"]) * old["B"] @ old["A"]
+    update = scaling(old) * old["B"] @ old["A"]
     before = old["W"].copy()
     if merged == (old["W0"] is not None):
         return dict(old)
@@ -94,7 +98,7 @@ def in_place(old, merged):
     return {**old, "W": old["W"], "W0": before}
 
 
-def merging(scale=lambda q: q["alpha"] / len(q["A"]), twice=False, undo=lambda q, update: q["W0"], keep=True):
+def merging(scale=scaling, twice=False, undo=lambda q, update: q["W0"], keep=True):
     """set_merged with another scale, without a look at whether it is merged, or with another way back."""
     def wrong(old, merged):
         update = scale(old) * old["B"] @ old["A"]
@@ -106,12 +110,13 @@ def merging(scale=lambda q: q["alpha"] / len(q["A"]), twice=False, undo=lambda q
     return wrong
 
 
-def running(error=True, merged_too=False, dropped=lambda x, mask, training: x * mask if training else x, both=False):
+def running(error=True, merged_too=False, dropped=lambda x, mask, training: x * mask if training else x, both=False,
+            scale=scaling):
     """forward with one thing wrong."""
     def wrong(q, x, training, mask):
         if q["W0"] is not None and training and error:
             raise RuntimeError("merged")
-        update = q["alpha"] / len(q["A"]) * dropped(x, mask, training) @ q["A"].T @ q["B"].T
+        update = scale(q) * dropped(x, mask, training) @ q["A"].T @ q["B"].T
         h = (dropped(x, mask, training) if both else x) @ q["W"].T
         return h if q["W0"] is not None and not merged_too else h + update
     return wrong
@@ -215,6 +220,10 @@ TASKS = (
                 "dropout-on-the-frozen-path", running(both=True),
                 "The dropout of LoRA lies on the way to A; the frozen path gets x as it is.",
                 "call it with training = True and a mask of zeros: x @ W.T should remain."),
+            Misconception(
+                "alpha-not-divided-in-use", running(scale=lambda q: q["alpha"]),
+                "The update is (alpha / r) B A, in use as in the merged weight.",
+                "compare the outputs before and after merging with set_merged."),
         )),
     Task(
         costs, ("the number of multiply-adds", "the number of bytes"),
