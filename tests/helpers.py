@@ -1,6 +1,7 @@
-"""What several test files share: central differences, and a model small enough to check every entry of."""
+"""What several test files share: marks, central differences, and models small enough to check every entry of."""
 
 import importlib.util
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,25 +25,28 @@ def live(*packages):
 whole_class = getattr(pytest.mark, "class")  # grades classes and courses, or starts, kills and interrupts processes
 
 
-def numeric_gradients(function, arrays, upstream, step=1e-6):
-    """dL/d(array) for L = sum(upstream * function(*arrays)), every element, by central differences in float64."""
+def central_differences(loss, array, step=1e-6):
+    """dL/d(array) for L = loss(array), every element; array in float64."""
+    slopes = np.zeros(array.shape)
+    for at in np.ndindex(array.shape):
+        ends = []
+        for h in (step, -step):
+            moved = array.copy()
+            moved[at] += h
+            with no_grad():
+                ends.append(loss(moved))
+        slopes[at] = (ends[0] - ends[1]) / (2 * step)
+    return slopes
 
-    def loss(parts):
-        with no_grad():
-            return np.vdot(upstream, function(*map(Tensor, parts)).data)
 
-    gradients = []
-    for which, array in enumerate(arrays):
-        gradient = np.zeros(array.shape)
-        for at in np.ndindex(array.shape):
-            both = []
-            for h in (step, -step):
-                moved = array.copy()
-                moved[at] += h
-                both.append(loss([*arrays[:which], moved, *arrays[which + 1:]]))
-            gradient[at] = (both[0] - both[1]) / (2 * step)
-        gradients.append(gradient)
-    return gradients
+def numeric_gradients(function, arrays, upstream):
+    """dL/d(array) of each array for L = sum(upstream * function(*arrays)), by central differences."""
+
+    def loss(which, moved):
+        parts = [*arrays[:which], moved, *arrays[which + 1:]]
+        return np.vdot(upstream, function(*map(Tensor, parts)).data)
+
+    return [central_differences(partial(loss, which), array) for which, array in enumerate(arrays)]
 
 
 def gradients(function, *arrays, upstream=None):
@@ -62,20 +66,17 @@ def check_gradients(function, *arrays, seed=0, rtol=1e-5, atol=1e-7):
         np.testing.assert_allclose(got, expected, rtol=rtol, atol=atol)
 
 
-def check_parameter_gradients(model, loss, step=1e-6):
+def check_parameter_gradients(model, loss):
     """Assert that backward of loss() agrees with central differences in every element of every parameter."""
+
+    def loss_at(t, moved):
+        t.data = moved
+        return loss().item()
+
     loss().backward()
     for name, t in model.named_parameters():
-        numeric, start = np.zeros(t.shape), t.data
-        for at in np.ndindex(t.shape):
-            ends = []
-            for h in (step, -step):
-                moved = start.copy()
-                moved[at] += h
-                t.data = moved
-                with no_grad():
-                    ends.append(loss().item())
-            numeric[at] = (ends[0] - ends[1]) / (2 * step)
+        start = t.data
+        numeric = central_differences(partial(loss_at, t), start)
         t.data = start
         np.testing.assert_allclose(t.grad, numeric, rtol=1e-5, atol=1e-7, err_msg=name)
 
