@@ -102,6 +102,14 @@ def randomized(model, seed=9):
     return model
 
 
+def in_pieces(model, ids, pieces):
+    """The logits (B, T, V) of a model that is given so many ids at a time, and keeps the rest in a cache."""
+    cache, ends = [], np.cumsum(pieces)
+    with no_grad():
+        parts = [model(ids[:, end - n:end], cache).data for n, end in zip(pieces, ends, strict=True)]
+    return np.concatenate(parts, axis=1)
+
+
 def numbers(model):
     """{name: (array's bytes, requires_grad)}: to show that nothing changed."""
     return {name: (t.data.tobytes(), t.requires_grad) for name, t in model.named_parameters()}

@@ -47,6 +47,25 @@ def test_greedy_is_argmax_without_a_cache_also_past_the_context(make, prompt):
 
 
 @every_decoder
+def test_generate_is_deterministic_and_keeps_the_prompt(make):
+    model = randomized(make())
+    first = generate(model, [1, 2], 12, seed=5)
+    assert first.shape == (14,) and first[:2].tolist() == [1, 2] and first.dtype.kind == "i"
+    assert np.array_equal(first, generate(model, [1, 2], 12, seed=5))
+    assert any(not np.array_equal(first, generate(model, [1, 2], 12, seed=s)) for s in range(6, 9))
+    prompts = np.array([[1, 5], [3, 3]])
+    batch = generate(model, prompts, 4)
+    assert batch.shape == (2, 6) and np.array_equal(batch[:, :2], prompts)
+    assert generate(model, [1, 2], 0).tolist() == [1, 2]
+
+
+@every_decoder
+@pytest.mark.parametrize("context", [1, 2, 3])
+def test_the_shortest_contexts(make, context):
+    assert generate(make(context=context), [1, 2, 3, 4], 7).shape == (11,)
+
+
+@every_decoder
 def test_a_row_of_a_batch_is_continued_as_it_is_alone(make):
     model = randomized(make(context=20))
     prompts = np.array([[1, 5, 0], [3, 3, 4], [6, 2, 2]])
@@ -119,6 +138,16 @@ def test_top_p_keeps_the_fewest_that_reach_it(p, top_p, kept):
         assert np.array_equal(out[1], out[0][::-1])
 
 
+def test_samples_follow_the_softmax():
+    model = small_gpt()
+    model.embed_tokens.weight.data = 3 * model.embed_tokens.weight.data
+    n = 20_000
+    for temperature in (0.5, 1.0, 2.0):
+        drawn = generate(model, np.full((n, 1), 3), 1, temperature=temperature, seed=1)[:, 1]
+        expected = ops.softmax(model([[3]]).data[0, -1] / temperature).data
+        np.testing.assert_allclose(np.bincount(drawn, minlength=7) / n, expected, atol=5 * 0.5 / n ** 0.5)
+
+
 def test_samples_with_top_p_follow_the_softmax_of_what_is_kept():
     n, logits = 20_000, np.log([0.1, 0.4, 0.2, 0.3])
     drawn = _choice(np.tile(logits, (n, 1)), 1.0, np.random.default_rng(0), 0.7, [])
@@ -168,6 +197,19 @@ def test_only_new_tokens_are_read(make, monkeypatch):
 
 
 # What generate and evaluate leave behind
+
+def test_generate_leaves_the_model_as_it_was():
+    model = randomized(small_gpt(dropout=0.5))
+    before = numbers(model)
+    first = generate(model, [1], 40)
+    assert model.training and numbers(model) == before and all(t.grad is None for t in model.parameters())
+    assert np.array_equal(first, generate(model.eval(), [1], 40))  # no dropout either way
+    assert not model.training
+    model.train()
+    with pytest.raises(IndexError):
+        generate(model, [7], 1)
+    assert model.training
+
 
 def mixed(make):
     """A model some of whose modules are in evaluation mode, with a dropout that would show."""
@@ -262,9 +304,12 @@ def test_ids_of_any_integer_type(make):
     ({"top_p": 0}, r"generate: top_p must be above 0 and at most 1, got 0"),
     ({"top_p": 1.1}, "top_p must be above 0 and at most 1, got 1.1"),
     ({"top_p": -0.5}, "top_p must"), ({"top_p": np.nan}, "top_p must"), ({"top_p": None}, "top_p must be a number"),
-    ({"temperature": -1}, "temperature must not be negative"), ({"n": -1}, "n must be a whole number"),
-    ({"seed": 1.5}, "seed must be a whole number"), ({"ids": []}, "generate: expected integer ids"),
-    ({"ids": [[[1]]]}, "generate: expected integer ids"), ({"ids": [True]}, "generate: expected integer ids"),
+    ({"temperature": -1}, "generate: temperature must not be negative"),
+    ({"temperature": np.nan}, "generate: temperature must"), ({"temperature": np.inf}, "generate: temperature must"),
+    ({"n": -1}, "generate: n must be a whole number"), ({"n": 2.5}, "generate: n must be a whole number"),
+    ({"seed": 1.5}, "seed must be a whole number"),
+    ({"ids": []}, r"generate: expected integer ids of shape \(T,\) or \(B, T\)"),
+    *[({"ids": ids}, "generate: expected integer ids") for ids in ([[[1]]], [True], [1.0], "text")],
 ])
 def test_errors_come_before_the_first_token(make, options, words):
     given = {"ids": [1, 2], "n": 3, **options}

@@ -6,7 +6,7 @@ import pytest
 from lora_np import Llama, LlamaConfig, LoraConfig, Tensor, llama, lora, no_grad, ops
 from lora_np.optim import AdamW
 from lora_np.train import fit, next_token_loss
-from tests.helpers import check_parameter_gradients, numbers, randomized, small_llama
+from tests.helpers import check_parameter_gradients, in_pieces, numbers, randomized, small_llama
 
 pytestmark = pytest.mark.filterwarnings("error")
 IDS = np.array([[1, 5, 0, 6, 2], [3, 3, 4, 1, 0]])
@@ -90,12 +90,8 @@ def test_gradients_of_every_parameter_against_central_differences(kind):
 @every_kind
 @pytest.mark.parametrize("pieces", [[1] * 5, [5], [2, 3], [3, 1, 1]], ids=str)
 def test_a_cache_changes_nothing(kind, pieces):
-    model, cache, logits, start = randomized(small_llama(**kind)), [], [], 0
-    with no_grad():
-        for n in pieces:
-            logits.append(model(IDS[:, start:start + n], cache).data)
-            start += n
-    np.testing.assert_allclose(np.concatenate(logits, axis=1), model(IDS).data, rtol=1e-9, atol=1e-9)
+    model = randomized(small_llama(**kind))
+    np.testing.assert_allclose(in_pieces(model, IDS, pieces), model(IDS).data, rtol=1e-9, atol=1e-9)
 
 
 def test_a_batch_is_its_rows_and_padding_on_the_right_changes_nothing_before_it():

@@ -1,22 +1,14 @@
-"""The transformer: shapes, causality, its cache, its parameters, and generate."""
+"""OPT's decoder: its formulas by hand, causality, its cache, its parameters."""
 
 import numpy as np
 import pytest
 
-from lora_np import GPT, GPTConfig, Tensor, generate, no_grad, ops
+from lora_np import GPT, GPTConfig, Tensor
 from lora_np.train import next_token_loss
-from tests.helpers import check_parameter_gradients, numbers, small_gpt
+from tests.helpers import check_parameter_gradients, in_pieces, numbers, randomized, small_gpt
 
 pytestmark = pytest.mark.filterwarnings("error")
 IDS = np.array([[1, 5, 0, 6, 2], [3, 3, 4, 1, 0]])
-
-
-def trained(**changes):
-    """A model whose parameters are all random, so that none hides behind a zero."""
-    model, rng = small_gpt(**changes), np.random.default_rng(9)
-    for t in model.parameters():
-        t.data = rng.normal(size=t.shape)
-    return model
 
 
 def test_logits_have_a_row_for_each_position():
@@ -26,12 +18,12 @@ def test_logits_have_a_row_for_each_position():
 
 
 def test_a_batch_is_its_rows():
-    model = trained()
+    model = randomized(small_gpt())
     np.testing.assert_allclose(model(IDS).data, [model(row[None]).data[0] for row in IDS], rtol=1e-10, atol=1e-10)
 
 
 def test_a_later_token_never_changes_an_earlier_logit():
-    model = trained()
+    model = randomized(small_gpt())
     before = model(IDS).data
     for position in range(1, 5):
         changed = IDS.copy()
@@ -43,7 +35,7 @@ def test_a_later_token_never_changes_an_earlier_logit():
 
 def test_the_forward_pass_by_hand():
     """OPT's decoder written with plain NumPy, one sequence and one head at a time."""
-    model = trained()
+    model = randomized(small_gpt())
     p = model.state_dict()
     ids = IDS[0]
 
@@ -72,7 +64,7 @@ def test_the_forward_pass_by_hand():
 
 
 def test_gradients_of_every_parameter_against_central_differences():
-    model = trained(n_layers=1)
+    model = randomized(small_gpt(n_layers=1))
     for t in model.parameters():
         t.data = t.data / 3  # scores small enough for differences to be exact
     check_parameter_gradients(model, lambda: next_token_loss(model, IDS[:, :-1], IDS[:, 1:]))
@@ -125,74 +117,16 @@ def test_dropout_in_training_only():
 
 @pytest.mark.parametrize("pieces", [[1] * 5, [5], [2, 3], [3, 1, 1]])
 def test_a_cache_changes_nothing(pieces):
-    model, cache, logits, start = trained(), [], [], 0
-    with no_grad():
-        for n in pieces:
-            logits.append(model(IDS[:, start:start + n], cache).data)
-            start += n
-    np.testing.assert_allclose(np.concatenate(logits, axis=1), model(IDS).data, rtol=1e-9, atol=1e-9)
+    model = randomized(small_gpt())
+    np.testing.assert_allclose(in_pieces(model, IDS, pieces), model(IDS).data, rtol=1e-9, atol=1e-9)
 
 
 def test_a_cache_knows_when_the_context_is_full():
-    model, cache = trained(), []
+    model, cache = randomized(small_gpt()), []
     model(IDS[:, :4], cache)
     with pytest.raises(ValueError, match="GPT: 6 positions are more than the context of 5"):
         model(IDS[:, :2], cache)
     assert model(IDS[:, 4:], cache).shape == (2, 1, 7)  # and is as it was
-
-
-# generate
-
-def test_generate_is_deterministic_and_keeps_the_prompt():
-    model = trained()
-    first = generate(model, [1, 2], 12, seed=5)
-    assert first.shape == (14,) and first[:2].tolist() == [1, 2] and first.dtype.kind == "i"
-    assert np.array_equal(first, generate(model, [1, 2], 12, seed=5))
-    assert any(not np.array_equal(first, generate(model, [1, 2], 12, seed=s)) for s in range(6, 9))
-    batch = generate(model, IDS[:, :2], 4)
-    assert batch.shape == (2, 6) and np.array_equal(batch[:, :2], IDS[:, :2])
-    assert generate(model, [1, 2], 0).tolist() == [1, 2]
-
-
-@pytest.mark.parametrize("prompt", [[4], [1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5, 6, 0, 1, 2]])
-def test_greedy_generation_takes_the_likeliest_also_past_the_context(prompt):
-    model, context = trained(), 5
-    ids, kept = list(prompt), list(prompt)[-context:]
-    for _ in range(12):
-        if len(kept) > context:  # the token that was sampled last made it too long: the later half goes on
-            kept = kept[-(context + 1) // 2:]
-        token = int(model([kept]).data[0, -1].argmax())
-        ids.append(token)
-        kept.append(token)
-    assert generate(model, prompt, 12, temperature=0).tolist() == ids
-
-
-def test_samples_follow_the_softmax():
-    model = small_gpt()
-    model.embed_tokens.weight.data = 3 * model.embed_tokens.weight.data
-    n = 20_000
-    for temperature in (0.5, 1.0, 2.0):
-        drawn = generate(model, np.full((n, 1), 3), 1, temperature=temperature, seed=1)[:, 1]
-        expected = ops.softmax(model([[3]]).data[0, -1] / temperature).data
-        np.testing.assert_allclose(np.bincount(drawn, minlength=7) / n, expected, atol=5 * 0.5 / n ** 0.5)
-
-
-def test_generate_leaves_the_model_as_it_was():
-    model = trained(dropout=0.5)
-    before = numbers(model)
-    first = generate(model, [1], 40)
-    assert model.training and numbers(model) == before and all(t.grad is None for t in model.parameters())
-    assert np.array_equal(first, generate(model.eval(), [1], 40))  # no dropout either way
-    assert not model.training
-    model.train()
-    with pytest.raises(IndexError):
-        generate(model, [7], 1)
-    assert model.training
-
-
-@pytest.mark.parametrize("context", [1, 2, 3])
-def test_generate_with_the_shortest_contexts(context):
-    assert generate(small_gpt(context=context), [1, 2, 3, 4], 7).shape == (11,)
 
 
 # Errors
@@ -225,19 +159,3 @@ def test_config_errors(change, words):
 def test_ids_that_do_not_fit(ids, error, words):
     with pytest.raises(error, match=words):
         small_gpt()(ids)
-
-
-@pytest.mark.parametrize(("args", "options", "words"), [
-    (([], 3), {}, r"generate: expected integer ids of shape \(T,\) or \(B, T\)"),
-    (("text", 3), {}, "generate: expected integer ids"),
-    (([1.0], 3), {}, "generate: expected integer ids"),
-    (([[[1]]], 3), {}, "generate: expected integer ids"),
-    (([1], -1), {}, "generate: n must be a whole number"),
-    (([1], 2.5), {}, "generate: n must be a whole number"),
-    (([1], 3), {"temperature": -0.1}, "generate: temperature must"),
-    (([1], 3), {"temperature": np.nan}, "generate: temperature must"),
-    (([1], 3), {"temperature": np.inf}, "generate: temperature must"),
-])
-def test_generate_errors(args, options, words):
-    with pytest.raises(ValueError, match=words):
-        generate(small_gpt(), *args, **options)
