@@ -24,6 +24,7 @@ from lora_np.trace import Trace, record, trace
 from lora_np.trace.draw import draw_graph
 from lora_np.trace.tape import formulas, text
 from lora_np.train import next_token_loss
+from tests.helpers import waiting_inside
 
 
 def lora_layer():
@@ -243,12 +244,8 @@ def test_letters_are_legible_on_a_page(loss):
 
 
 def test_generators_inside_record_may_be_closed_in_any_order():
-    def waiting():
-        with record():
-            yield
-
     for order in ((0, 1), (1, 0)):
-        two = [waiting(), waiting()]
+        two = [waiting_inside(record), waiting_inside(record)]
         for generator in two:
             next(generator)
         for i in order:
