@@ -8,6 +8,8 @@ import pytest
 
 from lora_np import GPT, GPTConfig, Llama, LlamaConfig, Tensor, no_grad
 
+IDS = np.array([[1, 6, 0, 3], [5, 5, 2, 4]])  # of the small models below
+
 
 def real(test):
     """Mark a test that runs SmolLM2-135M; it is skipped where the model's file is not installed."""
@@ -100,6 +102,12 @@ def randomized(model, seed=9):
     for t in model.parameters():
         t.data = rng.normal(size=t.shape)
     return model
+
+
+def logits(model, ids=IDS):
+    """The logits (B, T, V), with nothing recorded."""
+    with no_grad():
+        return model(ids).data
 
 
 def in_pieces(model, ids, pieces):

@@ -9,7 +9,7 @@ from lora_np.lora import add_lora
 from lora_np.support.slopes import upstream_gradients
 from lora_np.tensor import as_tensor, node
 from lora_np.train import next_token_loss
-from tests.byhand.gradient_cases import CASES, ours
+from tests.byhand.gradient_cases import CASES, ours, softmax
 from tests.engine import test_properties
 
 rng = np.random.default_rng(0)
@@ -21,11 +21,6 @@ def unary(value, vjp):
         data = as_tensor(x).data
         return node("planted", value(data), (x, lambda g: vjp(g, data)))
     return f
-
-
-def softmax(x):
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
 
 
 def one_wrong(g, x):

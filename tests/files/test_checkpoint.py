@@ -8,12 +8,10 @@ import warnings
 import numpy as np
 import pytest
 
-from lora_np import LoraConfig, data, lora, no_grad
+from lora_np import LoraConfig, data, lora
 from lora_np.checkpoint import atomic, load_adapter, load_model, load_tokenizer, safetensors, save_adapter, save_model
 from lora_np.extras import variants
-from tests.helpers import live, numbers, small_gpt
-
-IDS = np.array([[1, 6, 0, 3], [5, 5, 2, 4]])
+from tests.helpers import IDS, live, logits, numbers, small_gpt
 
 
 @pytest.fixture
@@ -36,11 +34,6 @@ def adapted(model, layer=lora.LoraLinear, **settings):
     for t in model.trainable_parameters():
         t.data = t.data + rng.normal(size=t.shape)
     return model
-
-
-def logits(model):
-    with no_grad():
-        return model(IDS).data
 
 
 def edit(path, **changes):

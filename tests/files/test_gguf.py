@@ -119,10 +119,6 @@ def test_a_folder_made_from_a_gguf_has_its_ids_its_tokenizer_and_its_template(tm
 # Malformed files
 
 
-def cut(raw, n):
-    return raw[:n]
-
-
 @pytest.mark.parametrize("kind", ["Q4_1", "F32"])
 def test_a_file_cut_short_anywhere_is_refused(tmp_path, kind):
     raw, path = (FOLDER / f"{kind}.gguf").read_bytes(), tmp_path / "x.gguf"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lora_np import LoraConfig, lora, no_grad, optim
+from lora_np import LoraConfig, lora, optim
 from lora_np.extras import variants
 from lora_np.extras.adapters import (
     active_adapter,
@@ -14,14 +14,7 @@ from lora_np.extras.adapters import (
     disable_adapter,
     set_adapter,
 )
-from tests.helpers import numbers, small_gpt
-
-IDS = np.array([[1, 6, 0, 3], [5, 5, 2, 4]])
-
-
-def logits(model):
-    with no_grad():
-        return model(IDS).data
+from tests.helpers import IDS, logits, numbers, small_gpt
 
 
 def add(model, name, seed=0, layer=lora.LoraLinear, **settings):
@@ -205,27 +198,3 @@ def test_without_any_adapter():
         assert (logits(model) == y).all()
     with pytest.raises(ValueError, match="none yet; see add_adapter"):
         set_adapter(model, "a")
-
-
-def test_patterns_choose_rank_and_alpha_for_each_layer():
-    model = small_gpt()
-    config = LoraConfig(r=4, lora_alpha=8, rank_pattern={"layers.1.self_attn.q_proj": 2, "q_proj": 3},
-                        alpha_pattern={r"1\..*": 1})
-    lora.add_lora(model, config)
-    got = {path: (len(layer.lora_A.data), layer.scaling) for path, layer in lora.lora_layers(model).items()}
-    assert got == {"layers.0.self_attn.q_proj": (3, 8 / 3), "layers.0.self_attn.v_proj": (4, 2),
-                   "layers.1.self_attn.q_proj": (2, 1 / 2), "layers.1.self_attn.v_proj": (4, 1 / 4)}
-
-
-@pytest.mark.parametrize(("settings", "says"), [
-    ({"rank_pattern": {"fc1": 2}}, "the pattern 'fc1' matches none of the targeted layers"),
-    ({"rank_pattern": {"_proj": 2}}, "the pattern '_proj' matches none"),
-    ({"alpha_pattern": {"(": 2}}, "not a regular expression"), ({"rank_pattern": {"q_proj": 0}}, "r must be"),
-    ({"rank_pattern": {"q_proj": 9}}, "r=9 is more than"), ({"alpha_pattern": {"q_proj": -1}}, "lora_alpha must not"),
-])
-def test_patterns_that_cannot_be_meant_are_refused(settings, says):
-    model = small_gpt()
-    before = numbers(model)
-    with pytest.raises(ValueError, match=says):
-        lora.add_lora(model, LoraConfig(r=2, **settings))
-    assert numbers(model) == before

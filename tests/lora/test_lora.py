@@ -96,7 +96,7 @@ def test_the_update_has_rank_r_at_most(r):
 
 
 def test_the_layer_by_hand():
-    """facts of a pencil calculation: x = [2 3], y = [3 5], s = 2; every number is exact."""
+    """A calculation with a pencil: x = [2 3], y = [3 5], s = 2; every number is exact."""
     layer = lora.LoraLinear(nn.Linear(2, 2, bias=False), LoraConfig(r=1, lora_alpha=2))
     layer.weight.data, layer.lora_A.data, layer.lora_B.data = [[-2, -1], [1, -1]], [[3, -1]], [[2], [0.5]]
     x = Tensor([2.0, 3.0], requires_grad=True)
@@ -164,11 +164,14 @@ def test_targets_are_names_or_paths(target, expected):
 
 
 def test_patterns_give_layers_their_own_rank_and_alpha():
-    config = LoraConfig(r=2, lora_alpha=6, rank_pattern={"layers.1.self_attn.q_proj": 3}, alpha_pattern={"v_proj": 8})
-    layers = lora.lora_layers(adapted(config))
-    assert {path[7:]: (layer.lora_A.shape[0], layer.scaling) for path, layer in layers.items()} == {
-        "0.self_attn.q_proj": (2, 3), "1.self_attn.q_proj": (3, 2), "0.self_attn.v_proj": (2, 4),
-        "1.self_attn.v_proj": (2, 4)}
+    for settings, expected in (
+            ({"r": 2, "lora_alpha": 6, "rank_pattern": {"layers.1.self_attn.q_proj": 3}, "alpha_pattern": {"v_proj": 8}},
+             {"0.q": (2, 3), "1.q": (3, 2), "0.v": (2, 4), "1.v": (2, 4)}),
+            ({"r": 4, "lora_alpha": 8, "rank_pattern": {"layers.1.self_attn.q_proj": 2, "q_proj": 3},
+              "alpha_pattern": {r"1\..*": 1}}, {"0.q": (3, 8 / 3), "1.q": (2, 1 / 2), "0.v": (4, 2), "1.v": (4, 1 / 4)})):
+        layers = lora.lora_layers(adapted(LoraConfig(**settings)))
+        assert {path: (layer.lora_A.shape[0], layer.scaling) for path, layer in layers.items()} == {
+            f"layers.{i}.self_attn.{name}_proj": ranks for (i, _, name), ranks in expected.items()}
 
 
 def test_layers_held_in_a_list_are_replaced_there():
@@ -330,6 +333,8 @@ def test_a_square_matrix_trains_2dr_of_d_squared(d, r, trainable):
     ({"lora_dropout": -0.1}, r"lora_dropout must be in \[0, 1\)"),
     ({"target_modules": ()}, "target_modules is empty"),
     ({"rank_pattern": {"q_(proj": 2}}, r"the pattern 'q_\(proj' is not a regular expression"),
+    ({"alpha_pattern": {"(": 2}}, r"the pattern '\(' is not a regular expression"),
+    ({"rank_pattern": {"q_proj": 0}}, "r must be"), ({"alpha_pattern": {"q_proj": -1}}, "lora_alpha must not be negative"),
 ])
 def test_a_config_that_cannot_be(config, words):
     with pytest.raises(ValueError, match=f"LoraConfig: {words}"):
@@ -343,6 +348,8 @@ def test_a_config_that_cannot_be(config, words):
     ({"target_modules": ["layers.2.fc1"]}, "target 'layers.2.fc1' names no Linear"),
     ({"target_modules": [""]}, "target '' names no Linear"),
     ({"alpha_pattern": {"fc1": 2}}, "the pattern 'fc1' matches none of the targeted layers"),
+    ({"rank_pattern": {"fc1": 2}}, "the pattern 'fc1' matches none of the targeted layers"),
+    ({"rank_pattern": {"_proj": 2}}, "the pattern '_proj' matches none"),
     ({"rank_pattern": {"q_proj": 7}}, r"r=7 is more than min\(d, k\)=6"),
     ({"r": 7}, r"r=7 is more than min\(d, k\)=6 of a weight \(6, 6\)"),
     ({"target_modules": ["q_proj", "fc1"], "r": 7}, r"r=7 is more than min\(d, k\)=6"),

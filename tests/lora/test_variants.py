@@ -3,19 +3,12 @@
 import numpy as np
 import pytest
 
-from lora_np import LoraConfig, Tensor, lora, nn, no_grad, ops, optim
+from lora_np import LoraConfig, Tensor, lora, nn, ops, optim
 from lora_np.checkpoint import load_adapter, load_model, save_adapter, save_model
 from lora_np.extras import adapters, variants
 from lora_np.gradcheck import gradcheck
 from lora_np.train import fit, next_token_loss
-from tests.helpers import numbers, small_gpt
-
-IDS = np.array([[1, 6, 0, 3], [5, 5, 2, 4]])
-
-
-def logits(model):
-    with no_grad():
-        return model(IDS).data
+from tests.helpers import IDS, logits, numbers, small_gpt
 
 
 def shaken(model, seed=1):

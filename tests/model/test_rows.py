@@ -323,7 +323,7 @@ def test_each_pass_draws_every_row_once(n, batch):
         orders.append(tuple(drawn))
     assert n < 6 or len({*orders}) > 1
     again = RowBatches(numbered(*range(n)), batch, seed=1)
-    assert all((next(again)[0][:, 0] == np.array(orders[0][:batch])).all() for _ in range(1))
+    assert next(again)[0][:, 0].tolist() == [*orders[0][:batch]]
 
 
 def test_a_stream_goes_on_from_its_place_bit_for_bit():

@@ -163,14 +163,6 @@ def test_evaluate_weights_batches_whatever_their_targets_are(as_targets):
     assert evaluate(small_gpt(), batches, loss) == pytest.approx(x.mean())
 
 
-def test_evaluate_leaves_each_module_in_its_own_mode():
-    model = small_gpt(dropout=0.5)
-    model.layers[1].eval()
-    before = [m.training for _, m in model.named_modules()]
-    evaluate(model, VALIDATION)
-    assert [m.training for _, m in model.named_modules()] == before and len(set(before)) == 2
-
-
 def test_a_loss_of_ones_own():
     seen = []
 
