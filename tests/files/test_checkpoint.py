@@ -11,6 +11,7 @@ import pytest
 from lora_np import LoraConfig, data, lora
 from lora_np.checkpoint import atomic, load_adapter, load_model, load_tokenizer, safetensors, save_adapter, save_model
 from lora_np.extras import variants
+from tests.files.stored import edit, rewrite
 from tests.helpers import IDS, live, logits, numbers, small_gpt
 
 
@@ -34,19 +35,6 @@ def adapted(model, layer=lora.LoraLinear, **settings):
     for t in model.trainable_parameters():
         t.data = t.data + rng.normal(size=t.shape)
     return model
-
-
-def edit(path, **changes):
-    """Change entries of a JSON file; None takes one out."""
-    value = {**json.loads(path.read_text()), **changes}
-    path.write_text(json.dumps({k: v for k, v in value.items() if v is not None}))
-
-
-def rewrite(path, change):
-    """Pass the arrays of a safetensors file through a function, and drop its metadata."""
-    arrays = {name: array.copy() for name, array in safetensors.read(path)[0].items()}
-    with atomic.atomic_write(path.parent) as create:
-        safetensors.write(create(path.name), change(arrays))
 
 
 # Round trips

@@ -3,7 +3,6 @@
 import json
 import shutil
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,17 +10,13 @@ import pytest
 from lora_np import Llama, LlamaConfig, LoraConfig, lora, optim
 from lora_np.checkpoint import atomic, load_adapter, load_model, load_tokenizer, safetensors, save_adapter, save_model
 from lora_np.nn import Linear
-from lora_np.train import next_token_loss
+from tests.files.stored import REFERENCE, Stored, check_round_trip, edit, rewrite
 from tests.helpers import live
 
-FOLDER = Path(__file__).parents[1] / "reference" / "llama"
-EXPECTED, VERSIONS = safetensors.read(FOLDER / "expected.safetensors")
-IDS, TARGETS = (EXPECTED[name].astype(int) for name in ("ids", "targets"))
+FOLDER = REFERENCE / "llama"
+STORED = Stored(FOLDER / "expected.safetensors")
+IDS = STORED.ids
 NAMES = ["tied", "untied", "llama3", "qwen2", "qwen3"]
-
-
-def expected(prefix):
-    return {key.removeprefix(prefix + "/"): array for key, array in EXPECTED.items() if key.startswith(prefix + "/")}
 
 
 def adapted(name):
@@ -30,43 +25,19 @@ def adapted(name):
     return model
 
 
-def assert_same(got, wanted, atol):
-    assert got.keys() == wanted.keys()
-    for name in wanted:
-        np.testing.assert_allclose(got[name], wanted[name], rtol=0, atol=atol, err_msg=name)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_loss_gradients_and_twenty_steps(name):
     model = adapted(name)
-    np.testing.assert_allclose(model(IDS).data, EXPECTED[f"{name}/logits"], rtol=0, atol=1e-12)
-    loss = next_token_loss(model, IDS, TARGETS)
-    np.testing.assert_allclose(loss.item(), EXPECTED[f"{name}/loss"], rtol=0, atol=1e-12)
-    loss.backward()
-    trained = {key: t for key, t in model.named_parameters() if t.requires_grad}
-    assert_same({key: t.grad for key, t in trained.items()}, expected(f"{name}/gradient"), 1e-12)
+    STORED.check_gradients(model, name)
     optimizer = optim.AdamW(model.trainable_parameters(), lr=1e-2, weight_decay=0.01)
-    for _ in range(20):
-        optimizer.zero_grad()
-        next_token_loss(model, IDS, TARGETS).backward()
-        optimizer.step()
-    assert_same({key: t.data for key, t in trained.items()}, expected(f"{name}/after20"), 1e-9)
+    STORED.check(STORED.steps(model, optimizer), f"{name}/after20", 1e-9)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_folders_and_adapters_come_back_the_same_from_our_files(name, tmp_path):
     model = adapted(name)
-    logits = model(IDS).data
-    save_adapter(model, tmp_path / "adapter")
-    lora.remove(model)
-    save_model(model, tmp_path / "base")
-    again = load_model(tmp_path / "base")
-    assert again.config == model.config and again.embed_tokens.weight.dtype == np.float64
-    load_adapter(again, tmp_path / "adapter")
-    assert (again(IDS).data == logits).all()
-    theirs, ours = (safetensors.read(folder / "adapter_model.safetensors")[0] for folder in (
-        FOLDER / name / "adapter", tmp_path / "adapter"))
-    assert theirs.keys() == ours.keys() and all((theirs[key] == ours[key]).all() for key in ours)
+    assert model.embed_tokens.weight.dtype == np.float64
+    check_round_trip(model, IDS, FOLDER / name / "adapter", tmp_path)
     theirs, ours = (json.loads((folder / "config.json").read_text()) for folder in (FOLDER / name, tmp_path / "base"))
     changed = {"dtype", "transformers_version", "initializer_range", "use_cache", "pretraining_tp", "layer_types",
                "max_window_layers", "sliding_window"}
@@ -82,19 +53,6 @@ def test_folders_and_adapters_come_back_the_same_from_our_files(name, tmp_path):
 def base(tmp_path):
     shutil.copytree(FOLDER / "qwen2", tmp_path / "qwen2")
     return shutil.copytree(FOLDER / "tied", tmp_path / "base")
-
-
-def edit(path, **changes):
-    """Change entries of a JSON file; None takes one out."""
-    value = {**json.loads(path.read_text()), **changes}
-    path.write_text(json.dumps({key: v for key, v in value.items() if v is not None}))
-
-
-def rewrite(path, change):
-    """Pass the arrays of a safetensors file through a function."""
-    arrays = change(dict(safetensors.read(path)[0]))
-    with atomic.atomic_write(path.parent) as create:
-        safetensors.write(create(path.name), arrays)
 
 
 @pytest.mark.parametrize(("changes", "says"), [
@@ -268,7 +226,7 @@ def test_live_folders_and_adapters_both_ways(transformers, name, tmp_path):
 @live("torch", "transformers")
 def test_live_folder_from_a_gguf(transformers, tmp_path):
     import torch
-    model = load_model(FOLDER.parent / "gguf" / "Q4_1.gguf")
+    model = load_model(REFERENCE / "gguf" / "Q4_1.gguf")
     save_model(model, tmp_path)
     theirs, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values()) and theirs.generation_config.eos_token_id == [2]

@@ -13,6 +13,7 @@ import peft
 import torch
 import transformers
 from safetensors.torch import save_file
+from shared import loss_of, trained
 
 HERE = Path(__file__).parent / "llama"
 SIZES = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24, "num_attention_heads": 4,
@@ -33,21 +34,6 @@ ADAPTERS = {
     "qwen2": {"target_modules": ["q_proj", "k_proj", "v_proj"], "rank_pattern": {"layers.1.self_attn.q_proj": 1}},
     "qwen3": {"target_modules": r".*\.1\..*(o_proj|up_proj)", "use_dora": True},
 }
-
-
-def plain(name):
-    """Our name of a parameter that PEFT knows by another."""
-    name = name.removeprefix("base_model.model.").removeprefix("model.")
-    return name.replace(".base_layer", "").replace(".default", "").removesuffix(".weight")
-
-
-def trained(model):
-    return {plain(name): t for name, t in model.named_parameters() if t.requires_grad}
-
-
-def loss_of(model, ids, targets):
-    logits = model(ids).logits
-    return logits, torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 def base(name):

@@ -17,6 +17,7 @@ import torch
 import transformers
 from peft.optimizers import create_loraplus_optimizer
 from safetensors.torch import save_file
+from shared import loss_of, plain, trained
 
 HERE = Path(__file__).parent
 SIZES = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "ffn_dim": 40, "max_position_embeddings": 12,
@@ -39,21 +40,6 @@ expected = {}
 
 def base(dtype=torch.float64):
     return transformers.AutoModelForCausalLM.from_pretrained(HERE / "base", dtype=dtype)
-
-
-def plain(name):
-    """Our name of a parameter that PEFT knows by another."""
-    name = name.removeprefix("base_model.model.").removeprefix("model.decoder.")
-    return name.replace(".base_layer", "").replace(".default", "").removesuffix(".weight")
-
-
-def trained(model):
-    return {plain(name): t for name, t in model.named_parameters() if t.requires_grad}
-
-
-def loss_of(model, ids, targets):
-    logits = model(ids).logits
-    return logits, torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 def twenty_steps(model, optimizer, ids, targets):
