@@ -35,7 +35,8 @@ def largest_rank(d, k, saving):
 """
 
 LOCK = threading.Lock()
-SOLVED = all(e.solution.exists() for e in EXERCISES.values())
+solved = pytest.mark.skipif(not all(e.solution.exists() for e in EXERCISES.values()),
+                            reason="a copy of the course without solutions")
 
 
 def calls(task):

@@ -20,9 +20,8 @@ from lessons.course.classroom import feedback, watching
 from lora_np import Tensor
 from tests.helpers import whole_class
 
-from .desk import EXERCISES, SOLVED, TASKS, verdict_of, verdict_on, verdict_on_text, with_function
+from .desk import EXERCISES, TASKS, solved, verdict_of, verdict_on, verdict_on_text, with_function
 
-solved = pytest.mark.skipif(not SOLVED, reason="a copy of the course without solutions")
 NAMES = [t.name for _, t in TASKS]
 
 

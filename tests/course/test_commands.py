@@ -72,11 +72,10 @@ def test_a_lesson_as_a_script_prints_into_a_file_of_any_encoding(project, encodi
     script = next((project / "lessons").glob("01_*/lesson.py"))
     assert "·" in script.read_text(encoding="utf-8"), "which neither ASCII nor cp932 has"
     with open(project / "out", "wb") as out:
-        done = subprocess.run([sys.executable, script], cwd=project, check=False,
-                              stdout=out, stderr=subprocess.PIPE,
+        done = subprocess.run([sys.executable, script], cwd=project, check=False, stdout=out, stderr=subprocess.PIPE,
                               env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "MPLBACKEND": "Agg",
                                    "PYTHONPATH": str(project), "OPENBLAS_NUM_THREADS": "1"})
-    assert done.returncode == 0 and (project / "out").stat().st_size, done.stderr.decode()
+    assert done.returncode == 0 and (project / "out").stat().st_size and not done.stderr, done.stderr.decode()
 
 
 def test_folders_of_the_same_names_elsewhere_are_no_hindrance(project, elsewhere):

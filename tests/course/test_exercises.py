@@ -10,7 +10,7 @@ from lessons.course.checking import diagnosis, judge, tasks
 from lessons.course.classroom import feedback
 from tests.helpers import whole_class
 
-from .desk import EXERCISES, SOLVED, TASKS, here, verdict_of, verdict_on, verdict_on_text, with_function
+from .desk import EXERCISES, TASKS, here, solved, verdict_of, verdict_on, verdict_on_text, with_function
 
 BANK = [(e, t, m) for e, t in TASKS for m in t.misconceptions]
 
@@ -156,7 +156,6 @@ def rms_norm(x, weight, eps, g):
 """}
 
 
-solved = pytest.mark.skipif(not SOLVED, reason="a copy of the course without solutions")
 
 
 @solved

@@ -194,34 +194,37 @@ def test_a_changed_notebook_is_kept_and_an_unchanged_one_is_not(tmp_path):
     assert kept == [True, True]
 
 
-def test_an_exercise_is_checked_in_its_notebook(monkeypatch, capsys):
-    cells, stub = [], (LESSONS["08"].with_name("ex08_parameter_counts.py")).read_text(encoding="utf-8")
-    shell = types.SimpleNamespace(user_ns={"In": cells})
+def in_cells(monkeypatch, *cells):
+    """Make this a notebook in which these cells were run."""
+    shell = types.SimpleNamespace(user_ns={"In": ["", *cells]})
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
-    cells.append("def lora_count(d, k, r):\n    return r * (d + k)")  # the lesson's, before the exercise
+
+
+def stub_of_08():
+    return LESSONS["08"].with_name("ex08_parameter_counts.py").read_text(encoding="utf-8")
+
+
+def test_an_exercise_is_checked_in_its_notebook(monkeypatch, capsys):
+    cells = ["def lora_count(d, k, r):\n    return r * (d + k)"]  # the lesson's, before the exercise
+    in_cells(monkeypatch, *cells)
     in_notebook.check("08")
     assert "Nothing to check yet" in capsys.readouterr().out
     with pytest.raises(ValueError, match="there is no exercise 13; there are 01, "):
         in_notebook.check("13")
-    cells.append(stub)
+    cells += [stub_of_08()]
+    in_cells(monkeypatch, *cells)
     in_notebook.check("08")
     assert "not started, 0 of" in capsys.readouterr().out
     cells += ["def both(d, k):\n    return d + k", "def lora_count(d, k, r):\n    return r * both(d, k)\nprint(undefined)"]
+    in_cells(monkeypatch, *cells)
     in_notebook.check("08")
     out = capsys.readouterr().out
     assert "lora_count    right" in out and "break_even    not started" in out and 'hint("08")' in out
 
 
-def in_cells(monkeypatch, *cells):
-    """A notebook in which these cells were run."""
-    shell = types.SimpleNamespace(user_ns={"In": ["", *cells]})
-    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
-
-
 def test_a_cell_that_cannot_be_read_is_not_passed_over_for_an_older_one(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(progress, "FOLDER", tmp_path / ".progress")
-    stub = LESSONS["08"].with_name("ex08_parameter_counts.py").read_text(encoding="utf-8")
-    cells = [stub, "def lora_count(d, k, r):\n    return r * (d + k)", "\ndef break_even(d, k:\n    return 1"]
+    cells = [stub_of_08(), "def lora_count(d, k, r):\n    return r * (d + k)", "\ndef break_even(d, k:\n    return 1"]
     in_cells(monkeypatch, *cells)
     in_notebook.check("08")
     assert "syntax error: line 2, '(' was never closed" in capsys.readouterr().out
@@ -234,12 +237,11 @@ def test_a_cell_that_cannot_be_read_is_not_passed_over_for_an_older_one(monkeypa
 
 
 def test_lines_are_those_of_the_cell_and_commands_those_of_the_notebook(monkeypatch, capsys):
-    stub = LESSONS["08"].with_name("ex08_parameter_counts.py").read_text(encoding="utf-8")
-    in_cells(monkeypatch, stub, "\n\n\n\ndef lora_count(d, k, r):\n    return nothing")
+    in_cells(monkeypatch, stub_of_08(), "\n\n\n\ndef lora_count(d, k, r):\n    return nothing")
     in_notebook.check("08", verbose=True)
     out = capsys.readouterr().out
     assert out.count("line 6 (return nothing)") and 'File "your cell", line 6' in out
-    in_cells(monkeypatch, stub, "def lora_count(d, k, r):\n    while True: pass")
+    in_cells(monkeypatch, stub_of_08(), "def lora_count(d, k, r):\n    while True: pass")
     in_notebook.check("8", timeout=1)
     out = capsys.readouterr().out
     assert 'line 2 (while True: pass)' in out and 'check("08", timeout=60)' in out and 'hint("08")' in out
@@ -247,7 +249,7 @@ def test_lines_are_those_of_the_cell_and_commands_those_of_the_notebook(monkeypa
 
 def test_the_notebook_s_hint_takes_a_name(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(progress, "FOLDER", tmp_path / ".progress")
-    in_cells(monkeypatch, LESSONS["08"].with_name("ex08_parameter_counts.py").read_text(encoding="utf-8"))
+    in_cells(monkeypatch, stub_of_08())
     in_notebook.hint("08", "largest_rank")
     assert "largest_rank, hint 1 of 4" in capsys.readouterr().out
 

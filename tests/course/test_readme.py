@@ -85,9 +85,9 @@ def test_the_gate_runs_what_the_quick_tests_leave_out():
 
 
 def test_its_commands_for_powershell_work_in_5_1():
-    blocks = re.findall(r"```powershell\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert blocks
-    for text in blocks:
+    commands = blocks("powershell")
+    assert commands
+    for text in commands:
         assert not re.search(r"&&|\|\||python3|\.venv/|\\\n|^[A-Z_]+=|<<|'\\''", text, re.MULTILINE), text
 
 

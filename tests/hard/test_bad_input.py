@@ -379,7 +379,7 @@ ROWS = {
 }
 CASES = [pytest.param(*row, id=f"{group} {i}") for group, rows in ROWS.items() for i, row in enumerate(rows)]
 BARE = ("object has no attribute", "not supported between", "is not iterable", "cannot be interpreted", "ufunc",
-        "operands could not be broadcast", "inhomogeneous shape after 1 dimensions. The detected shape was (2,) + X")
+        "operands could not be broadcast")
 
 
 @pytest.mark.parametrize(("call", "error", "words"), CASES)

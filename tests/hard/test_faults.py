@@ -35,17 +35,6 @@ def test_odd_terminals(words, changes):
     assert status == 0 and out and not err
 
 
-@pytest.mark.parametrize("encoding", ["cp932", "cp437"])
-def test_a_lesson_as_a_script_into_a_file(encoding, tmp_path):
-    lesson = next((faults.ROOT / "lessons").glob("01_*/lesson.py"))
-    assert not lesson.read_text(encoding="utf-8").isascii()
-    clean = {**os.environ, **faults.QUIET, "PYTHONPATH": str(faults.ROOT), "PYTHONIOENCODING": encoding}
-    with open(tmp_path / "out.txt", "wb") as out:
-        done = subprocess.run([sys.executable, lesson], cwd=tmp_path, env=clean, stdout=out, stderr=subprocess.PIPE,
-                              check=False)
-    assert done.returncode == 0 and not done.stderr, done.stderr.decode(errors="replace")
-
-
 def test_lessons_print_nothing_odd_before_terminals_are_seen_to():
     for lesson in (faults.ROOT / "lessons").glob("*/lesson.py"):
         code = [line for line in lesson.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]

@@ -8,4 +8,3 @@ mode is "lora" or "full". The weights' dtype is the precision of everything.
 
 NAMES = {"lora_np": "lora_np", "by_hand": "NumPy by hand", "pytorch": "PyTorch eager",
          "hips": "HIPS autograd", "mygrad_": "MyGrad"}
-SHARED = {"lora_np_shared": "lora_np, threads=2", "by_hand_shared": "NumPy by hand, shared out"}  # for targets.py
