@@ -214,6 +214,12 @@ def agree(engine, hand):
     np.testing.assert_allclose(engine, hand, rtol=1e-12, atol=1e-12)
 
 
+def all_agree(y, leaves, hand):
+    """What the engine gives for y, and for the gradient of each leaf, is what was derived by hand."""
+    for engine, by_hand in zip([y.data, *(t.grad for t in leaves)], hand, strict=True):
+        agree(engine, by_hand)
+
+
 def leaves(*arrays):
     return [Tensor(a, requires_grad=True) for a in arrays]
 
@@ -225,22 +231,18 @@ def rng():
 
 def test_softmax(rng):
     z, g = rng.normal(size=5), rng.normal(size=5)
-    (t,) = leaves(z)
-    y = ops.softmax(t)
+    t = leaves(z)
+    y = ops.softmax(*t)
     y.backward(g)
-    hand, dz = softmax_by_hand(z, g)
-    agree(y.data, hand)
-    agree(t.grad, dz)
+    all_agree(y, t, softmax_by_hand(z, g))
 
 
 def test_softmax_with_cross_entropy(rng):
     z, targets = 2 * rng.normal(size=(4, 6)), np.array([5, 0, 2, 2])
-    (t,) = leaves(z)
-    loss = ops.cross_entropy(t, targets)
+    t = leaves(z)
+    loss = ops.cross_entropy(*t, targets)
     loss.backward()
-    L, dz = cross_entropy_by_hand(z, targets)
-    agree(loss.data, L)
-    agree(t.grad, dz)
+    all_agree(loss, t, cross_entropy_by_hand(z, targets))
 
 
 def test_layer_norm(rng):
@@ -249,8 +251,7 @@ def test_layer_norm(rng):
     t = leaves(x, weight, bias)
     y = ops.layer_norm(*t)
     y.backward(g)
-    for engine, hand in zip([y.data, *(leaf.grad for leaf in t)], layer_norm_by_hand(x, weight, bias, g), strict=True):
-        agree(engine, hand)
+    all_agree(y, t, layer_norm_by_hand(x, weight, bias, g))
 
 
 def test_rms_norm(rng):
@@ -258,8 +259,7 @@ def test_rms_norm(rng):
     t = leaves(x, weight)
     y = ops.rms_norm(*t)
     y.backward(g)
-    for engine, hand in zip([y.data, *(leaf.grad for leaf in t)], rms_norm_by_hand(x, weight, g), strict=True):
-        agree(engine, hand)
+    all_agree(y, t, rms_norm_by_hand(x, weight, g))
 
 
 def test_silu_and_swiglu(rng):
@@ -268,10 +268,9 @@ def test_silu_and_swiglu(rng):
     y, silu = ops.swiglu(*t), ops.silu(*alone)
     y.backward(g)
     silu.backward(g)
-    hand = swiglu_by_hand(a, b, g)
-    for engine, by_hand in zip([silu.data, y.data, *(leaf.grad for leaf in t)], hand, strict=True):
-        agree(engine, by_hand)
-    agree(alone[0].grad, swiglu_by_hand(a, 1, g)[2])
+    silu_by_hand, *hand = swiglu_by_hand(a, b, g)
+    all_agree(y, t, hand)
+    all_agree(silu, alone, (silu_by_hand, swiglu_by_hand(a, 1, g)[2]))
 
 
 def test_rotary(rng):
@@ -296,8 +295,7 @@ def test_grouped_attention(rng):
     t = leaves(*map(side_by_side, (q, k, v)))
     y = ops.causal_attention(*t, heads, kv_heads)
     y.backward(side_by_side(g))
-    for engine, hand in zip([y.data, *(leaf.grad for leaf in t)], grouped_attention_by_hand(q, k, v, g), strict=True):
-        agree(engine, side_by_side(hand))
+    all_agree(y, t, map(side_by_side, grouped_attention_by_hand(q, k, v, g)))
 
 
 def test_the_head_with_its_loss(rng):
@@ -305,9 +303,7 @@ def test_the_head_with_its_loss(rng):
     t = leaves(x, weight)
     loss = ops.linear_cross_entropy(*t, targets)
     loss.backward()
-    for engine, hand in zip([loss.data, *(leaf.grad for leaf in t)], head_and_loss_by_hand(x, weight, targets),
-                            strict=True):
-        agree(engine, hand)
+    all_agree(loss, t, head_and_loss_by_hand(x, weight, targets))
 
 
 def test_attention(rng):
@@ -329,9 +325,7 @@ def test_lora_layer(rng):
     (t,) = leaves(x)
     h = layer(t)
     h.backward(g)
-    for engine, hand in zip([h.data, t.grad, layer.lora_A.grad, layer.lora_B.grad],
-                            lora_by_hand(x, W0, bias, A, B, alpha / r, g), strict=True):
-        agree(engine, hand)
+    all_agree(h, [t, layer.lora_A, layer.lora_B], lora_by_hand(x, W0, bias, A, B, alpha / r, g))
     assert layer.weight.grad is None and layer.bias.grad is None
 
 
