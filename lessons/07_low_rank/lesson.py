@@ -66,9 +66,10 @@ assert np.linalg.matrix_rank(np.eye(30)) == 30  # page
 # $$
 #
 # (Side by side, the columns make the matrix $\hat B$ and the rows $\hat A$. Elsewhere they are often called U and V: here
-# those letters are in use, and the hats say what belongs to what.) Measure the size of a matrix by the root of the sum of its squared entries: its Frobenius norm, written $\lVert M \rVert$. The
-# terms are at right angles, so their squares add up: $\lVert M \rVert^2 = \sigma_1^2 + \sigma_2^2 + \dots$ To *truncate* $M$ to rank $r$ is to keep the
-# first $r$ terms, $M_r$. What is lost is what was left out, and no other matrix of rank $r$ comes closer to $M$
+# those letters are in use, and the hats say what belongs to what.) Measure the size of a matrix by the root of the sum
+# of its squared entries: its Frobenius norm, written $\lVert M \rVert$. The terms are at right angles, so their squares
+# add up: $\lVert M \rVert^2 = \sigma_1^2 + \sigma_2^2 + \dots$ To *truncate* $M$ to rank $r$ is to keep the first $r$
+# terms, $M_r$. What is lost is what was left out, and no other matrix of rank $r$ comes closer to $M$
 # ([Eckart and Young 1936](https://doi.org/10.1007/BF02288367)):
 #
 # $$
