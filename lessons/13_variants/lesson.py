@@ -342,7 +342,7 @@ for name in more:
     print(f"{name:5} minus LoRA at r = 4: {first.mean():+.2f}, "
           f"lower in {(first < 0).sum()} of {len(first)};   {len(MORE)} more seeds: "
           f"{more[name].mean():+.2f}, lower in {(more[name] < 0).sum()} of {len(MORE)}")
-assert more["PiSSA"].max() < 0 and more["PiSSA"].mean() < -0.2  # page
+assert more["PiSSA"].max() < 0 and more["PiSSA"].mean() < -0.1  # page
 assert abs(more["DoRA"].mean()) < 0.1 and abs(more["LoRA+"].mean()) < 0.1  # page
 
 # %% [markdown]
