@@ -12,7 +12,8 @@ import numpy as np
 
 from .graph import ignore_stale_flag
 from .nn import Embedding, Linear
-from .ops.layers import floating, indices
+from .ops.layers import floating, in_range
+from .support.checks import as_array
 from .tensor import Tensor, node
 
 CACHED = 1 << 16  # weights unpacked at a time: a quarter of a megabyte, which a processor keeps close by
@@ -114,7 +115,7 @@ class QuantizedEmbedding(Embedding):
     def forward(self, ids) -> Tensor:
         """Integers (...) in 0 .. V-1 -> (..., d)"""
         V, d = self.weight.shape
-        ids = indices("embedding", ids, V)
+        ids = in_range("embedding", as_array("embedding", ids), V)
         return node("embedding", self.weight.rows(ids.ravel()).data.reshape(*ids.shape, d))
 
     def logits(self, h):

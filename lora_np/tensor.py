@@ -34,7 +34,8 @@ def node(name, value, *edges) -> "Tensor":
     never computed. A vjp may return a gradient of the broadcast shape; backward sums it down.
     """
     out = Tensor.from_array(value)
-    if not any(unrecorded.get()):
+    around = unrecorded.get()
+    if not (around and any(around)):
         kept = [(t._node or t, vjp) for t, vjp in edges if t._requires_grad]
         if kept:
             out._node, out._requires_grad = Node(name, kept, out._data), True

@@ -17,9 +17,8 @@ def floating(x):
     return x if x.data.dtype.kind == "f" else as_tensor(x.data.astype(float))
 
 
-def indices(name, ids, size):
-    """ids as an integer array of our own, all of them in 0 .. size-1."""
-    ids = as_array(name, ids)
+def in_range(name, ids, size):
+    """The array ids as one of integers, all of them in 0 .. size-1."""
     if ids.dtype.kind not in "iu" and ids.size:
         raise TypeError(f"{name}: expected integers, got {ids.dtype}")
     index = ids.astype(np.intp, copy=False)
@@ -78,7 +77,7 @@ def embedding(weight, ids):
     if weight.ndim != 2:
         raise ValueError(f"embedding: expected a table (V, d), got {weight.shape}")
     V, d = weight.shape
-    ids = indices("embedding", ids, V)
+    ids = in_range("embedding", as_array("embedding", ids), V)  # an array of our own
 
     def to_weight(g):
         # Sort the rows by id, then sum each run of equal ids: np.add.at does the same several times slower.

@@ -5,7 +5,7 @@ import numpy as np
 from ..support.checks import as_array
 from ..tensor import node, operation
 from .arrays import product, widened
-from .layers import floating, indices
+from .layers import floating, in_range
 from .softmax import stabilised
 
 
@@ -62,10 +62,11 @@ def counted_targets(name, targets, ignore_index, V):
     """(which of the flattened targets count, those as integers in 0 .. V-1)."""
     if not isinstance(ignore_index, (int, np.integer)) or isinstance(ignore_index, bool):
         raise TypeError(f"{name}: ignore_index must be an integer, got {ignore_index!r}")
-    counted = (targets != ignore_index).ravel()
+    targets = targets.flatten()  # an array of our own
+    counted = targets != ignore_index
     n = np.count_nonzero(counted)
     if not n:
         raise ValueError(f"{name}: all {targets.size} targets are {ignore_index}, which is ignored, and the mean of "
                          "nothing is undefined; leave such a batch out")
     counted = slice(None) if n == targets.size else counted
-    return counted, indices(name, targets.ravel()[counted], V)
+    return counted, in_range(name, targets[counted], V)

@@ -43,7 +43,7 @@ FAULTS = [
     ("graph.py memoize_last", "before is not g", "before is None", "tensor"),
     # Tensor
     ("tensor.py node", "if t._requires_grad]", "]", "tensor"),
-    ("tensor.py node", "if not any(unrecorded.get())", "if True", "tensor"),
+    ("tensor.py node", "if not (around and any(around))", "if True", "tensor"),
     ("tensor.py Tensor.replace_array", "array.setflags(write=False)", "pass", "tensor"),
     ("tensor.py Tensor.backward", "else leaf.grad + g", "else g", "tensor"),
     ("tensor.py Tensor.numpy", ".copy()", "", "tensor"),
@@ -86,7 +86,7 @@ FAULTS = [
      "(X.reshape(rows, k).T @ g.reshape(rows, d)).reshape(d, k)", "ops"),
     ("ops/layers.py linear", "edges.append((bias, lambda g: g))", "pass", "ops"),
     ("ops/layers.py linear", "bias.dtype != value.dtype", "False", "bad_input"),
-    ("ops/layers.py indices", "index.view(np.uintp).max()", "index.max()", "ops"),
+    ("ops/layers.py in_range", "index.view(np.uintp).max()", "index.max()", "ops"),
     ("ops/layers.py embedding", "out[flat[starts]] = np.add.reduceat(g.reshape(len(flat), d)[order], starts)",
      "out[flat] = g.reshape(len(flat), d)", "ops"),
     ("ops/layers.py layer_norm", "g -= (g @ average)[:, None]", "pass", "fused"),
