@@ -8,12 +8,10 @@
 The graph that backward walks has no edge to a frozen operand; the tape has, and shows that it is skipped.
 """
 
-import inspect
 import re
-import sys
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, count
 
 import numpy as np
@@ -21,6 +19,7 @@ import numpy as np
 from ..graph import unbroadcast
 from ..support.notation import matrix, number
 from ..tensor import Tensor, operations, tape
+from .formulas import formulas
 
 _recorded = deque(maxlen=8)  # the latest tapes, in which a loss is looked up
 SMALL, DIGITS = 12, 4  # up to so many elements are printed, to so many digits; larger arrays by shape and range
@@ -36,37 +35,6 @@ def record():
     finally:
         tape.set(tuple(other for other in tape.get() if other is not steps))  # in whatever order they end
         _recorded.append(steps)
-
-
-@dataclass
-class Formulas:
-    """An operation's formulas: y, the gradient of each operand by its parameter name, and what they abbreviate."""
-
-    y: str
-    gradients: dict = field(default_factory=dict)
-    where: dict = field(default_factory=dict)
-
-
-def formula_lines(name):
-    """[(symbol, expression)] of an operation, in order, from its docstring's lines such as "da = g * b"."""
-    text = inspect.getdoc(operations[name])
-    if text is None and sys.flags.optimize > 1:
-        raise RuntimeError("trace: the formulas are read from docstrings, which python -OO leaves out; use python or "
-                           "python -O")
-    return re.findall(r"^ *(\w+) = (.+)$", text or "", re.MULTILINE)
-
-
-def formulas(name):
-    """The Formulas of an operation; for one that is not registered, just y = name(…)."""
-    found = Formulas(f"{name}(…)")
-    for symbol, expression in formula_lines(name) if name in operations else ():
-        if symbol == "y":
-            found.y = expression
-        elif symbol[0] == "d" and symbol[1:] in inspect.signature(operations[name]).parameters:
-            found.gradients[symbol[1:]] = expression
-        else:
-            found.where[symbol] = expression
-    return found
 
 
 @dataclass

@@ -22,7 +22,8 @@ from lora_np.support.palette import FROZEN, TRAINABLE
 from lora_np.tensor import node, operations, tape
 from lora_np.trace import Trace, record, trace
 from lora_np.trace.draw import draw_graph
-from lora_np.trace.tape import formulas, text
+from lora_np.trace.formulas import formulas
+from lora_np.trace.tape import text
 from lora_np.train import next_token_loss
 from tests.helpers import waiting_inside
 

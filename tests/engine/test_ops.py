@@ -7,7 +7,7 @@ import pytest
 
 from lora_np import Tensor, ops
 from lora_np.tensor import operations
-from lora_np.trace.tape import formula_lines
+from lora_np.trace.formulas import formula_lines
 from tests.helpers import check_gradients, gradients, numeric_gradients
 
 pytestmark = pytest.mark.filterwarnings("error")
