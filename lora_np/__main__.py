@@ -14,7 +14,7 @@ from .generate import stream
 from .lora import merge, remove
 from .support import terminal
 from .support.memory import keep_freed_memory
-from .tokenizer import check_tokenizer
+from .support.token_ids import check_tokenizer
 
 HELP = {"r": "rank of the update", "alpha": "the update is scaled by alpha / r",
         "targets": "layers to adapt, by name, with commas between; or all-linear", "steps": "steps of training",

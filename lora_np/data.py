@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from .support.checks import as_array, check_int, check_number, expect
-from .tokenizer import ALPHABET, CharTokenizer, check_tokenizer  # noqa: F401 - importable from here, too
+from .support.token_ids import check_tokenizer
+from .tokenizer import ALPHABET, CharTokenizer  # noqa: F401 - importable from here, too
 
 
 def english() -> str:

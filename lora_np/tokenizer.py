@@ -12,6 +12,7 @@ import numpy as np
 from .support.checks import as_array, expect
 from .support.notation import brief
 from .support.patterns import compile_pattern
+from .support.token_ids import noted
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))  # 96 characters: newline and printable ASCII
 
@@ -57,7 +58,7 @@ class CharTokenizer:
         if len(wrong):
             raise ValueError(f"encode: character {text[wrong[0]]!r} at position {wrong[0]} is not one of the "
                              f"{len(self)} of this tokenizer; use data.clean(text), or an alphabet of your own")
-        return _noted("char", ids)
+        return noted("char", ids)
 
     def decode(self, ids, skip_special=False):
         """The text of integers (n,). Raises IndexError for an id outside the alphabet."""
@@ -126,7 +127,7 @@ class BPETokenizer:
                 continue
             for piece in self._pieces(part):
                 ids += self._cache.get(piece) or self._piece_ids(piece)
-        return _noted("bpe", [*self.prefix, *ids, *self.suffix] if add_special_tokens else ids)
+        return noted("bpe", [*self.prefix, *ids, *self.suffix] if add_special_tokens else ids)
 
     def _pieces(self, text):
         pieces = [unicodedata.normalize(self.normalize, text) if self.normalize else text]
@@ -179,28 +180,6 @@ class BPETokenizer:
         for i in ids:
             yield decoder.decode(self.decode_bytes([i], skip_special))
         yield decoder.decode(b"", final=True)
-
-
-def check_tokenizer(model, tokenizer):
-    """Raise ValueError where a tokenizer, or ids that one made, cannot belong to a model: there are more ids than the
-    model has, or it came with a tokenizer of another kind."""
-    own = getattr(model, "tokenizer", None)
-    if isinstance(tokenizer, (CharTokenizer, BPETokenizer)):
-        kind, n, what = tokenizer.kind, len(tokenizer), f"the {type(tokenizer).__name__}"
-    else:
-        ids = as_array("check_tokenizer", tokenizer, copy=None)
-        kind, n, what = (ids.dtype.metadata or {}).get("tokenizer"), 1 + int(ids.max(initial=-1)), "the data"
-    if own and kind and kind != own:
-        raise ValueError(f"{what}: ids of the kind {kind}, but this model came with a tokenizer of its own, of the "
-                         f"kind {own}; load_tokenizer reads it from where the model is")
-    if n > model.config.vocab_size:
-        raise ValueError(f"{what}: ids go up to {n - 1}, but this model has {model.config.vocab_size}, from 0; use the "
-                         "tokenizer that it was trained with")
-
-
-def _noted(kind, ids):
-    """Ids as an array whose dtype notes the kind of their tokenizer; slices and copies keep it for check_tokenizer."""
-    return np.array(ids, np.int64).view(np.dtype(np.int64, metadata={"tokenizer": kind}))
 
 
 @lru_cache(16)

@@ -205,7 +205,7 @@ FAULTS = [
     ("tokenizer.py BPETokenizer._piece_ids", "self.ignore_merges and", "False and", "tokenizer tokenizers"),
     ("tokenizer.py _any_of", ", reverse=True", "", "tokenizer"),
     ("tokenizer.py _ranks", "if pair[0] + pair[1] not in special", "", "tokenizer"),
-    ("tokenizer.py check_tokenizer", "own and kind and kind != own", "False", "tokenizer"),
+    ("support/token_ids.py check_tokenizer", "own and kind and kind != own", "False", "tokenizer"),
     ("support/patterns.py _characters", "letter.isupper() !=", "False !=", "tokenizer"),
     ("checkpoint/tokenizer_json.py _around", "side = suffix", "pass", "tokenizers"),
     ("checkpoint/tokenizers.py from_gguf", "if types[i] != UNUSED", "", "tokenizers"),

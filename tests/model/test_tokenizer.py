@@ -10,7 +10,8 @@ import pytest
 
 from lora_np import data
 from lora_np.support.patterns import SETS, compile_pattern
-from lora_np.tokenizer import BYTE, CHARACTER, SPLITS, BPETokenizer, CharTokenizer, check_tokenizer
+from lora_np.support.token_ids import check_tokenizer
+from lora_np.tokenizer import BYTE, CHARACTER, SPLITS, BPETokenizer, CharTokenizer
 from tests.helpers import small_gpt
 from tests.texts import texts
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from ...support.checks import check_int, check_number
 from ...support.notation import brief
-from ...tokenizer import BPETokenizer, CharTokenizer, check_tokenizer
+from ...support.token_ids import check_tokenizer
+from ...tokenizer import BPETokenizer, CharTokenizer
 from .chatml import chat_ids
 
 IGNORE = -100  # a target that cross_entropy leaves out

@@ -20,7 +20,7 @@ from ...optim import AdamW, warmup_cosine
 from ...support.checks import check_int, check_number
 from ...support.notation import brief
 from ...support.progress import defer_interrupt
-from ...tokenizer import check_tokenizer
+from ...support.token_ids import check_tokenizer
 from ...train import fit
 from ..budget import readable
 from .rows import RowBatches, pad, read_rows, read_text, split_rows, text_rows, to_rows
