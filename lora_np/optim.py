@@ -6,6 +6,7 @@ holds the numbers that it was computed from.
 
 import math
 from contextvars import ContextVar
+from operator import is_
 
 import numpy as np
 
@@ -31,6 +32,7 @@ class Optimizer:
         self.lr, self.steps = lr, [0] * len(self.parameters)  # steps: how many each has taken
         ends = np.cumsum([p.size for p in self.parameters]).tolist()
         self.spans = [(end - p.size, end) for p, end in zip(self.parameters, ends, strict=True)]  # in the vector
+        self._last = None, []  # the vector that a step left, and views of it, which are the parameters' arrays
 
     def zero_grad(self):
         """Forget all gradients; without it, the next backward adds to them."""
@@ -40,29 +42,52 @@ class Optimizer:
     def step(self):
         """Move every parameter that has a gradient. Raises RuntimeError where none has one."""
         reached = [i for i, p in enumerate(self.parameters) if p.grad is not None]
-        _check_gradients(type(self).__name__, self.parameters, reached)
+        self._check_gradients(reached)
         for i in reached:
             self.steps[i] += 1
         alike = len(reached) == len(self.parameters) and len(set(self.steps)) == 1
         for some in [reached] if alike else [[i] for i in reached]:  # which take the same step t, side by side
-            begin, t = self.spans[some[0]][0], self.steps[some[0]]
-            d = np.concatenate([self.parameters[i].grad.reshape(-1) for i in some])
+            self._move([self.parameters[i] for i in some], [self.spans[i] for i in some], self.steps[some[0]])
 
-            def work_out(start, d=d, begin=begin, t=t):
-                g = d[start:start + CHUNK]
-                g[:] = self.update(g, slice(begin + start, begin + start + len(g)), t)
+    def _move(self, parameters, spans, t):
+        """Take step t with some parameters, side by side in the vector."""
+        begin, arrays, (before, parts) = spans[0][0], [p.data for p in parameters], self._last
+        if len(arrays) != len(parts) or not all(map(is_, arrays, parts)):  # new, or replaced since
+            before = np.concatenate([array.ravel() for array in arrays])
+        after = np.concatenate([p.grad.ravel() for p in parameters], dtype=before.dtype, casting="same_kind")
 
-            for_each.get()(work_out, range(0, len(d), CHUNK))
-            for i in some:
-                p, (start, end) = self.parameters[i], self.spans[i]
-                before = p.data * (1 - self.lr * self.weight_decay) if self.weight_decay else p.data
-                p.replace_array(np.asarray(before - d[start - begin:end - begin].reshape(before.shape), before.dtype))
+        def work_out(start):
+            g, p = after[start:start + CHUNK], before[start:start + CHUNK]
+            step = self.update(g, slice(begin + start, begin + start + len(g)), t)
+            if self.weight_decay:
+                p = p * (1 - self.lr * self.weight_decay)
+            np.subtract(p, step, out=g)  # which nobody needs any more
+
+        for_each.get()(work_out, range(0, len(after), CHUNK))
+        after.setflags(write=False)
+        views = [after[start - begin:end - begin].reshape(old.shape)
+                 for old, (start, end) in zip(arrays, spans, strict=True)]
+        for p, old, view in zip(parameters, arrays, views, strict=True):
+            p.replace_array(np.asarray(view, old.dtype))  # the view itself, unless the precisions differ
+        self._last = after, views
 
     def update(self, g, part, t):
         """What step t = 1, 2, … subtracts from a part of the vector, a slice of it, where the gradient is g.
 
         With fit(…, threads=2) called for two parts at once."""
         raise NotImplementedError
+
+    def _check_gradients(self, reached):
+        """Raise where no parameter has a gradient, or one that does not fit, before any is moved."""
+        name = type(self).__name__
+        if not reached:
+            raise RuntimeError(f"{name}.step: no parameter has a gradient; call loss.backward() first")
+        for i in reached:
+            g, shape = self.parameters[i].grad, self.parameters[i].shape
+            if not isinstance(g, np.ndarray) or g.shape != shape or g.dtype.kind != "f":
+                raise ValueError(f"{name}.step: the gradient of parameter {i} must be a floating point array of shape "
+                                 f"{shape}, got {type(g).__name__} of {getattr(g, 'shape', 'no shape')}; nothing was "
+                                 "moved")
 
     def state_dict(self):
         """{name: array} of all that the next step depends on, beside the parameters and their learning rate: a copy."""
@@ -194,14 +219,3 @@ def _check_parameters(name, parameters):
     if len({id(p) for p in parameters}) < len(parameters):
         raise ValueError(f"{name}: the same parameter was given twice, and would be moved twice a step")
     return parameters
-
-
-def _check_gradients(name, parameters, reached):
-    """Raise where no parameter has a gradient, or one that does not fit, before any is moved."""
-    if not reached:
-        raise RuntimeError(f"{name}.step: no parameter has a gradient; call loss.backward() first")
-    for i in reached:
-        g, shape = parameters[i].grad, parameters[i].shape
-        if not isinstance(g, np.ndarray) or g.shape != shape or g.dtype.kind != "f":
-            raise ValueError(f"{name}.step: the gradient of parameter {i} must be a floating point array of shape "
-                             f"{shape}, got {type(g).__name__} of {getattr(g, 'shape', 'no shape')}; nothing was moved")

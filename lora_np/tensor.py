@@ -84,7 +84,7 @@ class Tensor(Protocols):
     def from_array(cls, value) -> "Tensor":
         """A Tensor around an array that nobody else will write to: no copy."""
         self = object.__new__(cls)
-        self._data = np.asarray(value)
+        self._data = value if type(value) is np.ndarray else np.asarray(value)
         self._data.setflags(False)  # not writeable
         self._node = self.grad = self.name = None
         self._requires_grad = False
@@ -92,16 +92,10 @@ class Tensor(Protocols):
 
     def replace_array(self, array):
         """Hold this array itself, which nobody else will write to: no copy, no checks."""
-        array.setflags(write=False)
+        array.setflags(False)  # not writeable
         self._data = array
 
-    @property
-    def data(self) -> np.ndarray:
-        """The array, read-only. Assign to it to replace all its numbers; shape and dtype stay."""
-        return self._data
-
-    @data.setter
-    def data(self, new):
+    def _replace_data(self, new):
         if self._node is not None:
             raise RuntimeError(f"data: this Tensor is the result of {self._node.name}; only a Tensor "
                                "that you made can be given new numbers, such as t.detach()")
@@ -110,6 +104,9 @@ class Tensor(Protocols):
             raise ValueError(f"data: expected an array of shape {self.shape}, got {new.shape}; "
                              "make a new Tensor for a new shape")
         self.replace_array(new)
+
+    data = property(attrgetter("_data"), _replace_data,
+                    doc="The array, read-only. Assign to it to replace all its numbers; shape and dtype stay.")
 
     @property
     def requires_grad(self) -> bool:

@@ -218,7 +218,7 @@ def test_a_copy_goes_on_as_if_it_had_never_been_made(make, copied):
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
 def test_state_goes_into_another_optimizer(make):
-    rng, parameters = np.random.default_rng(0), leaves([1.0, 2.0], [[3.0]])
+    rng, parameters = np.random.default_rng(0), [*leaves([1.0, 2.0], [[3.0]]), *leaves([0.1], dtype=np.float32)]
     first = make(parameters)
 
     def step(optimizer):
