@@ -80,6 +80,15 @@ def windows(ids, n, context):
     return ids[at], ids[at + 1]
 
 
+def count_targets(x, y):
+    """How many targets of a batch (x, y) count: of integers all but those that are -100; where y is not an array of
+    numbers, as many as x has rows."""
+    y = np.asarray(y)
+    if y.dtype.kind not in "fiub":
+        return len(x)
+    return y.size if y.dtype.kind == "f" else int(np.count_nonzero(y != -100))
+
+
 def _checked(ids, context):
     check_int("data", context=context)
     ids = as_array("data", ids, copy=None)

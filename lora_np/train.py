@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import ops
+from .data import count_targets
 from .decoder import Decoder
-from .extras.fast.parallel import count_targets, data_parallel
+from .extras.fast.parallel import data_parallel
 from .graph import no_grad
 from .nn import Module, evaluating
 from .optim import clip_grad_norm

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from lora_np import LoraConfig, lora, ops, optim
+from lora_np.data import count_targets
 from lora_np.extras.fast import blas
-from lora_np.extras.fast.parallel import count_targets, data_parallel
+from lora_np.extras.fast.parallel import data_parallel
 from lora_np.train import evaluate, fit, next_token_loss
 from tests.helpers import numbers, small_gpt
 

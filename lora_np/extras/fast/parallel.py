@@ -3,9 +3,11 @@ weighted by how many targets each part has. Training on many machines is the sam
 
 from contextlib import contextmanager
 from contextvars import copy_context
+from operator import iadd
 
 import numpy as np
 
+from ...data import count_targets
 from ...graph import backpropagate
 from ...nn import dropout_rng
 from ...optim import for_each
@@ -18,11 +20,10 @@ from .blas import one_blas_thread
 def data_parallel(loss, threads, say=print):
     """Yields a loss function that does what `loss` does, a part of the batch in each thread.
 
-    loss: (model, x, y) -> a Tensor, the mean over the targets y that are not -100. The gradients are computed with
-    the loss, into arrays of each thread's own; backward hands out their sum. The result is that of one thread to
-    rounding, and the same each time; dropout has a generator for each part. An optimizer's step of more than one chunk
-    is shared out, too. Each product takes one BLAS thread meanwhile; where that cannot be arranged, `loss` itself is
-    yielded, and `say` is told why.
+    loss: (model, x, y) -> a Tensor, the mean over the targets y that are not -100. Its gradients are computed with it,
+    and backward hands out their sum: that of one thread to rounding, and the same each time; dropout has a generator
+    for each part. An optimizer's step is shared out, too. A product takes one BLAS thread meanwhile; where that cannot
+    be arranged, `loss` itself is yielded, and `say` is told why.
     """
     check_int("data_parallel", threads=threads)
     with one_blas_thread(threads > 1) as alone:
@@ -33,14 +34,13 @@ def data_parallel(loss, threads, say=print):
             return
         from concurrent.futures import ThreadPoolExecutor  # which loads logging and more, for this alone
         with ThreadPoolExecutor(threads - 1) as pool:
-            def run(jobs):
-                """What each job (function, *arguments) returns: the first is done in this thread."""
-                others = [pool.submit(copy_context().run, *job) for job in jobs[1:]]
-                return [copy_context().run(*jobs[0]), *(other.result() for other in others)]
+            def run(function, parts):  # function(*part) of each, the first in this thread
+                others = [pool.submit(copy_context().run, function, *part) for part in parts[1:]]
+                return [copy_context().run(function, *parts[0]), *(other.result() for other in others)]
 
             before = for_each.get()
-            for_each.set(lambda function, items: run([
-                (list, map(function, items[i::threads])) for i in range(min(threads, len(items)))]))
+            for_each.set(lambda work, items: run(lambda part: list(map(work, part)), [
+                (items[i::threads],) for i in range(min(threads, len(items)))]))
             try:
                 yield _shared_out(loss, run, [np.random.default_rng(i) for i in range(threads)])
             finally:
@@ -48,8 +48,7 @@ def data_parallel(loss, threads, say=print):
 
 
 def _shared_out(loss, run, generators):
-    def part(rng, share, model, x, y):
-        """(share times the loss of a part, {leaf: its gradient})"""
+    def part(rng, share, model, x, y):  # (share times the loss of a part, {leaf: its gradient})
         dropout_rng.set(rng)
         value = loss(model, x, y)
         share = np.full_like(value.data, share)
@@ -57,27 +56,13 @@ def _shared_out(loss, run, generators):
 
     def shared(model, x, y):
         cuts = [(x[rows], y[rows]) for rows in np.array_split(np.arange(len(x)), min(len(generators), len(x)))]
-        cuts = [(a, b) for a, b in cuts if count_targets(a, b)] or [(x, y)]
-        shares = np.array([count_targets(*cut) for cut in cuts]) / max(1, count_targets(x, y))
-        results = run([(part, rng, share, model, *cut) for rng, share, cut in
-                       zip(generators, shares, cuts, strict=False)])
+        cuts = [cut for cut in cuts if count_targets(*cut)] or [(x, y)]
+        shares = [count_targets(*cut) / max(1, count_targets(x, y)) for cut in cuts]
+        results = run(part, [(*each, model, *cut) for *each, cut in zip(generators, shares, cuts, strict=False)])
         sums = {}
-        for _, gradients in results:
-            for leaf, g in gradients.items():
-                if leaf in sums:
-                    sums[leaf] += g
-                else:
-                    sums[leaf] = g
+        for leaf, g in (pair for _, gradients in results for pair in gradients.items()):
+            sums[leaf] = iadd(sums[leaf], g) if leaf in sums else g
         return node("shared out", sum(value for value, _ in results), *(
-            (leaf, lambda g, d=d: g * d) for leaf, d in sums.items()))
+            (leaf, lambda g, d=d: d if g == 1 else g * d) for leaf, d in sums.items()))
 
     return shared
-
-
-def count_targets(x, y):
-    """How many targets of a batch (x, y) count: of integers all but those that are -100; where y is not an array of
-    numbers, as many as x has rows."""
-    y = np.asarray(y)
-    if y.dtype.kind not in "fiub":
-        return len(x)
-    return y.size if y.dtype.kind == "f" else int(np.count_nonzero(y != -100))
