@@ -9,6 +9,7 @@ what arrives at each. A leaf is whatever the walk ends at: an object without edg
 import math
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from itertools import count
 from operator import attrgetter
 
@@ -93,13 +94,21 @@ def unbroadcast(g, shape, name="unbroadcast"):
     """
     extra = g.ndim - len(shape)
     if shape and g.shape[extra:] == shape:  # a product with ones sums rows several times faster than .sum
-        rows = np.ones(math.prod(g.shape[:extra]), g.dtype if g.dtype.kind == "f" else float)
-        return (rows @ g.reshape(len(rows), math.prod(shape))).reshape(shape)
+        n = math.prod(g.shape[:extra])
+        return (ones(n, g.dtype if g.dtype.kind == "f" else float) @ g.reshape(n, math.prod(shape))).reshape(shape)
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
         raise ValueError(f"{name}: its vjp gave a gradient of shape {g.shape} for an operand of shape {shape}; they "
                          "must be equal, or the operand must broadcast to the gradient. Is a transpose missing?")
     stretched = [i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1]
     return g.sum(axis=(*range(extra), *stretched), dtype=np.result_type(g, np.float32)).reshape(shape)
+
+
+@lru_cache(maxsize=64)
+def ones(n, dtype):
+    """(n,) of 1: a product with it is a sum, several times faster than .sum."""
+    array = np.ones(n, dtype)
+    array.setflags(write=False)
+    return array
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..extras.fast.attention import BLOCK, blocked_attention
-from ..graph import memoize_last
+from ..graph import memoize_last, ones
 from ..support.checks import check_int
 from ..tensor import node, operation
 from .arrays import product, widened
@@ -36,22 +36,22 @@ def causal_attention(q, k, v, heads=1, kv_heads=None):
     if q.shape[-2] > BLOCK:  # up to there the textbook form is as fast, and below it faster
         return blocked_attention(q, k, v, heads, kv_heads)
     dtype = np.result_type(q.data, k.data, v.data)
+    shape, c = q.shape, q.shape[-1] // heads
 
-    def split(x):  # (..., T, heads c) -> (..., kv_heads, group, T, c), where the group of keys and values is 1
-        x = widened(x)
-        return x.reshape(*x.shape[:-1], kv_heads, x.shape[-1] // (kv_heads * c), c).swapaxes(-4, -3).swapaxes(-3, -2)
+    def split(x):  # (..., T, heads c) -> (batch, kv_heads, group, T, c), where the group of keys and values is 1
+        T, d = x.shape[-2:]
+        return widened(x).reshape(-1, T, kv_heads, d // (kv_heads * c), c).transpose(0, 2, 3, 1, 4)
 
-    def join(x):  # (..., kv_heads, group, T, c) -> (..., T, heads c)
-        x = x.swapaxes(-3, -2).swapaxes(-4, -3)
-        return x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2] * c).astype(dtype, copy=False)
+    def join(x):  # (batch, kv_heads, group, T, c) -> (..., T, heads c)
+        x = x.transpose(0, 3, 1, 2, 4)
+        return x.reshape(*shape[:-2], x.shape[1], kv_heads * x.shape[3] * c).astype(dtype, copy=False)
 
     def summed(x):  # over the query heads that share a key/value head
         return x if heads == kv_heads else x.sum(axis=-3, keepdims=True)
 
-    c = q.shape[-1] // heads
     root = c ** 0.5
-    Q, K, V = split(q.data), split(k.data), split(v.data)  # (..., kv_heads, group or 1, T or S, c)
-    scores = product(Q, K.swapaxes(-1, -2)) / root         # (..., kv_heads, group, T, S)
+    Q, K, V = split(q.data), split(k.data), split(v.data)  # (batch, kv_heads, group or 1, T or S, c)
+    scores = product(Q, K.swapaxes(-1, -2)) / root         # (batch, kv_heads, group, T, S)
     P = _causal_softmax(scores)
     y = join(product(P, V))                                # (..., T, heads c)
 
@@ -69,7 +69,7 @@ def causal_attention(q, k, v, heads=1, kv_heads=None):
 def _causal_softmax(scores):
     """softmax(scores + mask): each row over the positions that its query may see. scores (..., T, S), overwritten."""
     E = masked_exp(scores)
-    E /= E @ np.ones((E.shape[-1], 1), E.dtype)  # sums rows faster than .sum
+    E /= E @ ones(E.shape[-1], E.dtype)[:, None]  # sums rows faster than .sum
     return E
 
 

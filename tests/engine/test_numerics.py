@@ -201,6 +201,15 @@ def test_layer_norm_far_from_zero_is_that_of_float64():
     np.testing.assert_allclose(rough[0], right[0], atol=1e-2)
 
 
+def test_a_row_far_below_zero_has_a_softmax():
+    logits = Tensor(np.full((2, 4), -200, np.float32))  # exp of which is 0 in float32
+    assert ops.softmax(logits).data.tolist() == [[0.25] * 4] * 2
+    assert ops.cross_entropy(logits, [0, 3]).item() == pytest.approx(np.log(4))
+    q, v = Tensor(np.full((4, 2), -20, np.float32)), np.eye(4, 2, dtype=np.float32)
+    y = ops.causal_attention(q, -q, v)  # all scores are -566
+    np.testing.assert_allclose(y.data, np.cumsum(v, 0) / np.arange(1, 5)[:, None], rtol=1e-6)
+
+
 def test_zero_to_a_negative_power():
     with np.errstate(divide="ignore"):
         (slope,) = gradients(lambda b: ops.pow(0.0, b), np.array([-1.0, 0.0, 2.0]))
