@@ -15,6 +15,8 @@ def expect(name, value, kind, advice=""):
 def check_int(name, least=1, **values):
     """Raise ValueError unless each value is a whole number of at least `least`."""
     for key, value in values.items():
+        if type(value) is int and value >= least:  # as nearly all are
+            continue
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
             raise ValueError(f"{name}: {key} must be a whole number of at least {least}, got {value!r}")
 
