@@ -86,7 +86,7 @@ def embedding(weight, ids):
         flat = flat[order]
         starts = np.concatenate([[0], (flat[1:] != flat[:-1]).nonzero()[0] + 1])
         if flat.size:
-            out[flat[starts]] = np.add.reduceat(g.reshape(len(flat), d)[order], starts)
+            out[flat[starts]] = np.add.reduceat(g.reshape(len(flat), d).take(order, axis=0), starts)
         return out
 
     return node("embedding", weight.data.take(ids, axis=0), (weight, to_weight))
