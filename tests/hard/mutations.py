@@ -87,7 +87,7 @@ FAULTS = [
     ("ops/layers.py linear", "edges.append((bias, lambda g: g))", "pass", "ops"),
     ("ops/layers.py linear", "bias.dtype != value.dtype", "False", "bad_input"),
     ("ops/layers.py in_range", "index.view(np.uintp).max()", "index.max()", "ops"),
-    ("ops/layers.py embedding", "out[flat[starts]] = np.add.reduceat(g.reshape(len(flat), d)[order], starts)",
+    ("ops/layers.py embedding", "out[flat[starts]] = np.add.reduceat(g.reshape(len(flat), d).take(order, axis=0), starts)",
      "out[flat] = g.reshape(len(flat), d)", "ops"),
     ("ops/layers.py layer_norm", "g -= (g @ average)[:, None]", "pass", "fused"),
     ("ops/layers.py layer_norm", "g -= xhat * along", "g += xhat * along", "fused"),
