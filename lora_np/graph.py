@@ -53,7 +53,7 @@ def backpropagate(start, gradient, retain_graph=False):
         g.setflags(False)  # read-only, since several vjps read it; what it shows stays as writeable as it was
         for target, vjp in edges:
             d = vjp(g)  # the chain rule: this node's share of dL/d(target)
-            if type(d) is not np.ndarray or d.shape != target.shape or d.dtype != target.dtype:
+            if type(d) is not np.ndarray or d.shape != target.shape or d.dtype is not target.dtype:
                 d = _fitted(d, target, this.name)
             if target not in arrived:
                 arrived[target] = d
@@ -94,8 +94,8 @@ def unbroadcast(g, shape, name="unbroadcast"):
     """
     extra = g.ndim - len(shape)
     if shape and g.shape[extra:] == shape:  # a product with ones sums rows several times faster than .sum
-        n = math.prod(g.shape[:extra])
-        return (ones(n, g.dtype if g.dtype.kind == "f" else float) @ g.reshape(n, math.prod(shape))).reshape(shape)
+        rows = g.reshape(math.prod(g.shape[:extra]), math.prod(shape))
+        return ones(len(rows), g.dtype if g.dtype.kind == "f" else float).dot(rows).reshape(shape)
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
         raise ValueError(f"{name}: its vjp gave a gradient of shape {g.shape} for an operand of shape {shape}; they "
                          "must be equal, or the operand must broadcast to the gradient. Is a transpose missing?")

@@ -132,7 +132,7 @@ class Llama(Decoder):
     def hidden(self, ids, cache=None) -> Tensor:
         """(B, T) -> (B, T, d): what the head turns into logits."""
         ids, positions, caches = self.prepare(ids, cache)
-        angles = positions[:, None] * frequencies(self.config)  # (T, c / 2)
+        angles = np.arange(positions.start, positions.stop)[:, None] * frequencies(self.config)  # (T, c / 2)
         rotation = np.cos(angles).astype(self.config.dtype), np.sin(angles).astype(self.config.dtype)
         x = self.embed_tokens(ids)  # (B, T, d)
         for layer, kept in zip(self.layers, caches, strict=True):

@@ -6,7 +6,7 @@ holds the numbers that it was computed from.
 
 import math
 from contextvars import ContextVar
-from operator import is_
+from operator import add, is_
 
 import numpy as np
 
@@ -41,20 +41,20 @@ class Optimizer:
 
     def step(self):
         """Move every parameter that has a gradient. Raises RuntimeError where none has one."""
-        reached = [i for i, p in enumerate(self.parameters) if p.grad is not None]
-        self._check_gradients(reached)
-        for i in reached:
-            self.steps[i] += 1
-        alike = len(reached) == len(self.parameters) and len(set(self.steps)) == 1
-        for some in [reached] if alike else [[i] for i in reached]:  # which take the same step t, side by side
-            self._move([self.parameters[i] for i in some], [self.spans[i] for i in some], self.steps[some[0]])
+        arrays, gradients = [p.data for p in self.parameters], [p.grad for p in self.parameters]
+        self._check_gradients(arrays, gradients)
+        reached = [g is not None for g in gradients]
+        self.steps = list(map(add, self.steps, reached))
+        alike = all(reached) and len(set(self.steps)) == 1
+        for some in [slice(None)] if alike else [slice(i, i + 1) for i, moves in enumerate(reached) if moves]:
+            self._move(self.parameters[some], arrays[some], gradients[some], self.spans[some], self.steps[some][0])
 
-    def _move(self, parameters, spans, t):
+    def _move(self, parameters, arrays, gradients, spans, t):
         """Take step t with some parameters, side by side in the vector."""
-        begin, arrays, (before, parts) = spans[0][0], [p.data for p in parameters], self._last
+        begin, (before, parts) = spans[0][0], self._last
         if len(arrays) != len(parts) or not all(map(is_, arrays, parts)):  # new, or replaced since
-            before = np.concatenate([array.ravel() for array in arrays])
-        after = np.concatenate([p.grad.ravel() for p in parameters], dtype=before.dtype, casting="same_kind")
+            before = np.concatenate(arrays, axis=None)
+        after = np.concatenate(gradients, axis=None, dtype=before.dtype, casting="same_kind")
 
         def work_out(start):
             g, p = after[start:start + CHUNK], before[start:start + CHUNK]
@@ -77,17 +77,19 @@ class Optimizer:
         With fit(…, threads=2) called for two parts at once."""
         raise NotImplementedError
 
-    def _check_gradients(self, reached):
-        """Raise where no parameter has a gradient, or one that does not fit, before any is moved."""
+    def _check_gradients(self, arrays, gradients):
+        """Raise where no parameter has a gradient, or one that does not fit its array, before any is moved."""
+        if ({*map(type, gradients)} == {np.ndarray} and [g.shape for g in gradients] == [a.shape for a in arrays]
+                and {g.dtype.kind for g in gradients} == {"f"}):
+            return  # as nearly always
         name = type(self).__name__
-        if not reached:
+        if all(g is None for g in gradients):
             raise RuntimeError(f"{name}.step: no parameter has a gradient; call loss.backward() first")
-        for i in reached:
-            g, shape = self.parameters[i].grad, self.parameters[i].shape
-            if not isinstance(g, np.ndarray) or g.shape != shape or g.dtype.kind != "f":
+        for i, (g, array) in enumerate(zip(gradients, arrays, strict=True)):
+            if g is not None and (not isinstance(g, np.ndarray) or g.shape != array.shape or g.dtype.kind != "f"):
                 raise ValueError(f"{name}.step: the gradient of parameter {i} must be a floating point array of shape "
-                                 f"{shape}, got {type(g).__name__} of {getattr(g, 'shape', 'no shape')}; nothing was "
-                                 "moved")
+                                 f"{array.shape}, got {type(g).__name__} of {getattr(g, 'shape', 'no shape')}; nothing "
+                                 "was moved")
 
     def state_dict(self):
         """{name: array} of all that the next step depends on, beside the parameters and their learning rate: a copy."""

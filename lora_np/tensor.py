@@ -84,8 +84,8 @@ class Tensor(Protocols):
     def from_array(cls, value) -> "Tensor":
         """A Tensor around an array that nobody else will write to: no copy."""
         self = object.__new__(cls)
-        self._data = value if type(value) is np.ndarray else np.asarray(value)
-        self._data.setflags(False)  # not writeable
+        self._data = value = value if type(value) is np.ndarray else np.asarray(value)
+        value.setflags(False)  # not writeable
         self._node = self.grad = self.name = None
         self._requires_grad = False
         return self

@@ -95,7 +95,7 @@ class GPT(Decoder):
     def hidden(self, ids, cache=None) -> Tensor:
         """(B, T) -> (B, T, d): what the head turns into logits."""
         ids, positions, caches = self.prepare(ids, cache)
-        x = self.embed_tokens(ids) + self.embed_positions(positions)  # (B, T, d)
+        x = self.embed_tokens(ids) + self.embed_positions.weight[positions]  # (B, T, d)
         for layer, kept in zip(self.layers, caches, strict=True):
             x = layer(x, kept)
         return self.final_layer_norm(x)

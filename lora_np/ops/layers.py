@@ -13,8 +13,10 @@ from .arrays import product, widened
 
 def floating(x):
     """x as a Tensor of floating point; integers become float64."""
-    x = x if isinstance(x, Tensor) else as_tensor(x)
-    return x if x.data.dtype.kind == "f" else as_tensor(x.data.astype(float))
+    if isinstance(x, Tensor) and x._data.dtype.kind == "f":  # as nearly all are
+        return x
+    x = as_tensor(x)
+    return x if x.dtype.kind == "f" else as_tensor(x.data.astype(float))
 
 
 def in_range(name, ids, size):
@@ -42,15 +44,16 @@ def linear(x, weight, bias=None):
     dbias = g
     """
     x, weight = floating(x), floating(weight)
-    X, W = x.data, weight.data
-    if W.ndim != 2 or not X.ndim or X.shape[-1] != W.shape[1]:
-        raise ValueError(f"linear: x {X.shape}, weight {W.shape}: expected x (..., k) and weight (d, k) of equal k")
+    shape, W = x.shape, weight.data
+    if W.ndim != 2 or shape[-1:] != W.shape[1:]:
+        raise ValueError(f"linear: x {shape}, weight {W.shape}: expected x (..., k) and weight (d, k) of equal k")
     # One flat product (N, k) @ (k, d): NumPy would run a stack of matrices as many small products.
-    shape, rows, (d, k) = X.shape, math.prod(X.shape[:-1]), W.shape
-    value = product(X.reshape(rows, k), W.T).reshape(*shape[:-1], d)
-    # The vjp of x needs only X's shape: capturing X would keep it although W is frozen.
+    rows, (d, k) = math.prod(shape[:-1]), W.shape
+    X = x.data.reshape(rows, k)
+    value = product(X, W.T).reshape(*shape[:-1], d)
+    # The vjp of x needs only the shape: capturing X would keep it although W is frozen.
     edges = [(x, lambda g: (g.reshape(rows, d) @ W).reshape(shape)),
-             (weight, lambda g: g.reshape(rows, d).T @ X.reshape(rows, k))]
+             (weight, lambda g: g.reshape(rows, d).T @ X)]
     if bias is not None:
         bias = as_tensor(bias, like=x)
         if bias.dtype != value.dtype:  # += alone would round a float64 bias to float32
@@ -80,14 +83,10 @@ def embedding(weight, ids):
     ids = in_range("embedding", as_array("embedding", ids), V)  # an array of our own
 
     def to_weight(g):
-        # Sort the rows by id, then sum each run of equal ids: np.add.at does the same several times slower.
-        out, flat = np.zeros((V, d), g.dtype), ids.ravel()
-        order = flat.argsort(kind="stable")
-        flat = flat[order]
-        starts = np.concatenate([[0], (flat[1:] != flat[:-1]).nonzero()[0] + 1])
-        if flat.size:
-            out[flat[starts]] = np.add.reduceat(g.reshape(len(flat), d).take(order, axis=0), starts)
-        return out
+        g = widened(g).ravel()
+        dweight = np.zeros(V * d, g.dtype)
+        np.add.at(dweight, (ids[..., None] * d + np.arange(d)).ravel(), g)  # fast where all three are flat
+        return dweight.reshape(V, d)
 
     return node("embedding", weight.data.take(ids, axis=0), (weight, to_weight))
 
@@ -118,7 +117,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
     X = widened(x.data.reshape(-1, d))
     average = averaging(d, X.dtype)
     xhat = X - X[:, :1]  # first less one of its own, so that in a row far from 0 the rounding of the mean does not show
-    xhat -= product(xhat, average)[:, None]
+    xhat -= xhat.dot(average)[:, None]
     rstd = 1 / np.sqrt(np.vecdot(xhat, xhat) / d + eps)[:, None]  # 1 / std: to multiply is faster than to divide
     xhat *= rstd
     xhat = xhat.astype(x.dtype, copy=False)
@@ -126,7 +125,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
     def to_x(g):
         g = widened(g.reshape(-1, d)) * W
         along = np.vecdot(g, xhat)[:, None] / d
-        g -= (g @ average)[:, None]
+        g -= g.dot(average)[:, None]
         g -= xhat * along
         g *= rstd
         return g.reshape(shape)

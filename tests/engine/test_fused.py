@@ -242,6 +242,7 @@ SUMS = {  # of float16: what they give, and their gradients, beside those of the
     "sum": (lambda x: ops.sum(x, axis=0), (5000, 2), 0, 1),
     "a bias": (lambda b: ops.add(np.zeros((20_000, 2), b.dtype), b), (1, 2), 1, 1),
     "rows taken again and again": (lambda x: x[np.zeros(20_000, int)], (2, 2), 1, 1),
+    "a token taken again and again": (lambda w: ops.embedding(w, np.zeros(20_000, int)), (2, 2), 1, 1),
     "max of equals": (ops.max, (70_000, 1), 0, 1),
 }
 ROWS = np.arange(140_000.0).reshape(20_000, 7) ** 2 % 11

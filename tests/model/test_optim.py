@@ -107,6 +107,18 @@ def test_a_step_leaves_gradients_and_moves_only_what_has_one():
         optimizer.step()
 
 
+@pytest.mark.parametrize("turns", [[0, 1, 2, 0], [2, 0, 1, 1], [1, 1, 0, 2, 0, 2]])  # all at the same step, once
+def test_parameters_reached_in_turn_move_as_each_would_alone(turns):
+    together, apart = leaves([1.0, 2.0], 3.0, [4.0]), leaves([1.0, 2.0], 3.0, [4.0])
+    optimizer, own = optim.AdamW(together, 0.1), [optim.AdamW([p], 0.1) for p in apart]
+    for step, turn in enumerate(turns):
+        optimizer.zero_grad()
+        together[turn].grad = apart[turn].grad = np.full(apart[turn].shape, step - 0.5)
+        optimizer.step()
+        own[turn].step()
+    assert [p.data.tolist() for p in together] == [p.data.tolist() for p in apart]
+
+
 @pytest.mark.parametrize("kind", [optim.SGD, optim.AdamW])
 @pytest.mark.parametrize(("parameters", "error", "words"), [
     ([], ValueError, r"got no parameters to train; pass model.trainable_parameters\(\)"),

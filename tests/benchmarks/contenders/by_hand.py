@@ -66,7 +66,7 @@ class Contender:
 
     def norm(self, name, x):
         """xhat = (x - mean) / std; y = xhat * weight + bias."""
-        xhat = x - (x @ self.average)[:, None]
+        xhat = x - x.dot(self.average)[:, None]
         rstd = 1 / np.sqrt(np.vecdot(xhat, xhat) / x.shape[1] + 1e-5)[:, None]
         xhat *= rstd
         y = xhat * self.w[f"{name}.weight"]
@@ -80,7 +80,7 @@ class Contender:
             np.sum(g, axis=0, out=self.dw[f"{name}.bias"])
         dx = g * self.w[f"{name}.weight"]
         along = np.vecdot(dx, xhat)[:, None] / g.shape[1]
-        dx -= (dx @ self.average)[:, None]
+        dx -= dx.dot(self.average)[:, None]
         dx -= xhat * along
         dx *= rstd
         return dx
@@ -185,8 +185,8 @@ class Contender:
                 g += self.norm_backward(f"{at}.self_attn_layer_norm", dn, kept["norm1"])
         if full:
             np.sum(g.reshape(*ids.shape, -1), axis=0, out=dw["embed_positions.weight"])
-            one_hot = (np.arange(work.VOCABULARY)[:, None] == ids.ravel()).astype(self.dtype)  # (V, N)
-            dw["embed_tokens.weight"] += one_hot @ g
+            places = ids.ravel()[:, None] * g.shape[1] + np.arange(g.shape[1])  # (N, d): of each number of g in the table
+            np.add.at(dw["embed_tokens.weight"].reshape(-1), places.ravel(), g.ravel())
 
     def loss_and_gradients(self, x, y):
         logits, kept = self.forward(x)
