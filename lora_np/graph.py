@@ -17,6 +17,7 @@ import numpy as np
 
 _serial = count(1)
 unrecorded = ContextVar("unrecorded", default=())  # each `with no_grad():` around, as a list that empties at its end
+open_blocks = set()  # of no_grad() and record(), in any thread: while there is none, node need not look around
 # OpenBLAS's float32 product of a matrix of exactly 5 columns and a vector loads stale memory beside its numbers (on
 # AVX-512). No result rests on it, but it can raise the processor's flag "invalid", and where warnings are errors a
 # right result would be lost.
@@ -116,11 +117,13 @@ def no_grad():
     """Inside `with no_grad():` nothing is recorded: results need no gradient and keep no operands."""
     this = [True]
     unrecorded.set((*unrecorded.get(), this))
+    open_blocks.add(id(this))
     try:
         yield
     finally:  # emptied, not put back: a generator that waits inside may end in any order, and in another thread
         this.clear()
         unrecorded.set(tuple(filter(None, unrecorded.get())))
+        open_blocks.discard(id(this))
 
 
 def grad_enabled():

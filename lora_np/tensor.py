@@ -12,7 +12,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from .graph import Node, backpropagate, unrecorded
+from .graph import Node, backpropagate, open_blocks, unrecorded
 from .support.checks import as_numbers, as_upstream, compare
 from .support.protocols import Protocols
 
@@ -35,12 +35,11 @@ def node(name, value, *edges) -> "Tensor":
     never computed. A vjp may return a gradient of the broadcast shape; backward sums it down.
     """
     out = Tensor.from_array(value)
-    around = unrecorded.get()
-    if not (around and any(around)):
+    if not (open_blocks and any(unrecorded.get())):
         kept = [(t._node or t, vjp) for t, vjp in edges if t._requires_grad]
         if kept:
             out._node, out._requires_grad = Node(name, kept, out._data), True
-    if tape.get():
+    if open_blocks and tape.get():
         tape.get()[-1].append((name, out, edges))
     return out
 

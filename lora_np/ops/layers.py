@@ -44,12 +44,13 @@ def linear(x, weight, bias=None):
     dbias = g
     """
     x, weight = floating(x), floating(weight)
-    shape, W = x.shape, weight.data
+    X, W = x.data, weight.data
+    shape = X.shape
     if W.ndim != 2 or shape[-1:] != W.shape[1:]:
         raise ValueError(f"linear: x {shape}, weight {W.shape}: expected x (..., k) and weight (d, k) of equal k")
     # One flat product (N, k) @ (k, d): NumPy would run a stack of matrices as many small products.
     rows, (d, k) = math.prod(shape[:-1]), W.shape
-    X = x.data.reshape(rows, k)
+    X = X.reshape(rows, k)
     value = product(X, W.T).reshape(*shape[:-1], d)
     # The vjp of x needs only the shape: capturing X would keep it although W is frozen.
     edges = [(x, lambda g: (g.reshape(rows, d) @ W).reshape(shape)),
@@ -107,14 +108,14 @@ def layer_norm(x, weight, bias, eps=1e-5):
     dbias = g
     """
     x, weight, bias = floating(x), floating(weight), floating(bias)
-    d = x.shape[-1] if x.ndim else 0
-    if not d or weight.shape != (d,) or bias.shape != (d,):
-        raise ValueError(f"layer_norm: x {x.shape}, weight {weight.shape}, bias {bias.shape}: expected (..., d), "
-                         "(d,) and (d,)")
+    X, W, b = x.data, weight.data, bias.data
+    shape = X.shape
+    d = shape[-1] if shape else 0
+    if not d or W.shape != (d,) or b.shape != (d,):
+        raise ValueError(f"layer_norm: x {shape}, weight {W.shape}, bias {b.shape}: expected (..., d), (d,) and (d,)")
     check_number("layer_norm", eps=eps)
-    shape, W = x.shape, weight.data
     # Rows as one matrix: a mean is then a product with a vector of 1/d, several times faster than .mean(-1).
-    X = widened(x.data.reshape(-1, d))
+    X = widened(X.reshape(-1, d))
     average = averaging(d, X.dtype)
     xhat = X - X[:, :1]  # first less one of its own, so that in a row far from 0 the rounding of the mean does not show
     xhat -= xhat.dot(average)[:, None]
@@ -131,9 +132,9 @@ def layer_norm(x, weight, bias, eps=1e-5):
         return g.reshape(shape)
 
     value = xhat * W
-    if bias.dtype != value.dtype:
-        value = value.astype(np.result_type(value, bias.data), copy=False)
-    value += bias.data
+    if b.dtype != value.dtype:
+        value = value.astype(np.result_type(value, b), copy=False)
+    value += b
     return node("layer_norm", value.reshape(shape),
                 (x, to_x),
                 (weight, lambda g: np.einsum("nd,nd->d", widened(g.reshape(-1, d)), xhat)),

@@ -16,7 +16,7 @@ from itertools import chain, count
 
 import numpy as np
 
-from ..graph import unbroadcast
+from ..graph import open_blocks, unbroadcast
 from ..support.notation import matrix, number
 from ..tensor import Tensor, operations, tape
 from .formulas import formulas
@@ -30,10 +30,12 @@ def record():
     """Inside `with record():` every operation is kept for trace and draw_graph, the frozen ones too."""
     steps = []
     tape.set((*tape.get(), steps))
+    open_blocks.add(id(steps))
     try:
         yield steps
     finally:
         tape.set(tuple(other for other in tape.get() if other is not steps))  # in whatever order they end
+        open_blocks.discard(id(steps))
         _recorded.append(steps)
 
 

@@ -43,7 +43,8 @@ FAULTS = [
     ("graph.py memoize_last", "before is not g", "before is None", "tensor"),
     # Tensor
     ("tensor.py node", "if t._requires_grad]", "]", "tensor"),
-    ("tensor.py node", "if not (around and any(around))", "if True", "tensor"),
+    ("tensor.py node", "if not (open_blocks and any(unrecorded.get()))", "if True", "tensor"),
+    ("graph.py no_grad", "open_blocks.add(id(this))", "pass", "tensor"),
     ("tensor.py Tensor.replace_array", "array.setflags(False)", "pass", "tensor"),
     ("tensor.py Tensor.backward", "else leaf.grad + g", "else g", "tensor"),
     ("tensor.py Tensor.numpy", ".copy()", "", "tensor"),
@@ -53,7 +54,7 @@ FAULTS = [
     ("support/checks.py as_array", "np.array(data, copy=copy)", "np.asarray(data)", "tensor"),
     ("support/checks.py as_upstream", "np.ones_like(value)", "np.full_like(value, 2)", "tensor"),
     ("ops/arrays.py widened", "x.astype(np.float32) if x.dtype.char == \"e\" else x", "x", "fused"),
-    ("ops/layers.py layer_norm", "X = widened(x.data.reshape(-1, d))", "X = x.data.reshape(-1, d)", "fused"),
+    ("ops/layers.py layer_norm", "X = widened(X.reshape(-1, d))", "X = X.reshape(-1, d)", "fused"),
     ("ops/loss.py cross_entropy", "share = widened(g) / n", "share = g / n", "fused"),
     ("ops/others.py log_softmax", "np.minimum(y, 0, dtype=y.dtype)", "y", "fused"),
     # elementwise operations
