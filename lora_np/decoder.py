@@ -43,7 +43,7 @@ class Decoder(Module):
         return (self.lm_head or self.embed_tokens).weight
 
     def prepare(self, ids, cache):
-        """What hidden starts from: (ids as an array, their positions, a slice; a LayerCache or None for each layer)."""
+        """What hidden starts from: (ids as an array, the first one's position, a LayerCache or None for each layer)."""
         name = type(self).__name__
         ids = as_array(name, ids.data if isinstance(ids, Tensor) else ids, copy=None)
         if ids.ndim != 2 or not ids.size:
@@ -55,7 +55,7 @@ class Decoder(Module):
         if stop > self.config.context:
             raise ValueError(f"{name}: {stop} positions are more than the context of {self.config.context}; "
                              "shorten the input")
-        return ids, slice(start, stop), cache or [None] * len(self.layers)
+        return ids, start, cache or [None] * len(self.layers)
 
     def refuse_left_padding(self, name, ids):
         """Raise ValueError where a row of ids (B, T) begins with two of pad_id, and then there is something."""

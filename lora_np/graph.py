@@ -17,7 +17,7 @@ import numpy as np
 
 _serial = count(1)
 unrecorded = ContextVar("unrecorded", default=())  # each `with no_grad():` around, as a list that empties at its end
-open_blocks = set()  # of no_grad() and record(), in any thread: while there is none, node need not look around
+open_blocks = set()  # the ids of all open no_grad() and record() blocks, of any thread; without any, node is fast
 # OpenBLAS's float32 product of a matrix of exactly 5 columns and a vector loads stale memory beside its numbers (on
 # AVX-512). No result rests on it, but it can raise the processor's flag "invalid", and where warnings are errors a
 # right result would be lost.
@@ -54,7 +54,7 @@ def backpropagate(start, gradient, retain_graph=False):
         g.setflags(False)  # read-only, since several vjps read it; what it shows stays as writeable as it was
         for target, vjp in edges:
             d = vjp(g)  # the chain rule: this node's share of dL/d(target)
-            if type(d) is not np.ndarray or d.shape != target.shape or d.dtype is not target.dtype:
+            if type(d) is not np.ndarray or d.shape != target.shape or d.dtype is not target.dtype:  # "is" is faster
                 d = _fitted(d, target, this.name)
             if target not in arrived:
                 arrived[target] = d

@@ -131,8 +131,8 @@ class Llama(Decoder):
 
     def hidden(self, ids, cache=None) -> Tensor:
         """(B, T) -> (B, T, d): what the head turns into logits."""
-        ids, positions, caches = self.prepare(ids, cache)
-        angles = np.arange(positions.start, positions.stop)[:, None] * frequencies(self.config)  # (T, c / 2)
+        ids, start, caches = self.prepare(ids, cache)
+        angles = np.arange(start, start + ids.shape[1])[:, None] * frequencies(self.config)  # (T, c / 2)
         rotation = np.cos(angles).astype(self.config.dtype), np.sin(angles).astype(self.config.dtype)
         x = self.embed_tokens(ids)  # (B, T, d)
         for layer, kept in zip(self.layers, caches, strict=True):

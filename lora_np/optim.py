@@ -45,8 +45,8 @@ class Optimizer:
         self._check_gradients(arrays, gradients)
         reached = [g is not None for g in gradients]
         self.steps = list(map(add, self.steps, reached))
-        alike = all(reached) and len(set(self.steps)) == 1
-        for some in [slice(None)] if alike else [slice(i, i + 1) for i, moves in enumerate(reached) if moves]:
+        alike = all(reached) and len(set(self.steps)) == 1  # all take the same step t: side by side, else one by one
+        for some in [slice(None)] if alike else [slice(i, i + 1) for i in np.flatnonzero(reached)]:
             self._move(self.parameters[some], arrays[some], gradients[some], self.spans[some], self.steps[some][0])
 
     def _move(self, parameters, arrays, gradients, spans, t):
@@ -81,7 +81,7 @@ class Optimizer:
         """Raise where no parameter has a gradient, or one that does not fit its array, before any is moved."""
         if ({*map(type, gradients)} == {np.ndarray} and [g.shape for g in gradients] == [a.shape for a in arrays]
                 and {g.dtype.kind for g in gradients} == {"f"}):
-            return  # as nearly always
+            return  # as nearly always: what is asked below, of all at once
         name = type(self).__name__
         if all(g is None for g in gradients):
             raise RuntimeError(f"{name}.step: no parameter has a gradient; call loss.backward() first")

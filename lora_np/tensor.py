@@ -39,8 +39,8 @@ def node(name, value, *edges) -> "Tensor":
         kept = [(t._node or t, vjp) for t, vjp in edges if t._requires_grad]
         if kept:
             out._node, out._requires_grad = Node(name, kept, out._data), True
-    if open_blocks and tape.get():
-        tape.get()[-1].append((name, out, edges))
+    if open_blocks and (tapes := [steps for steps in tape.get() if id(steps) in open_blocks]):
+        tapes[-1].append((name, out, edges))
     return out
 
 
@@ -83,8 +83,9 @@ class Tensor(Protocols):
     def from_array(cls, value) -> "Tensor":
         """A Tensor around an array that nobody else will write to: no copy."""
         self = object.__new__(cls)
-        self._data = value = value if type(value) is np.ndarray else np.asarray(value)
+        value = value if type(value) is np.ndarray else np.asarray(value)
         value.setflags(False)  # not writeable
+        self._data = value
         self._node = self.grad = self.name = None
         self._requires_grad = False
         return self

@@ -94,8 +94,9 @@ class GPT(Decoder):
 
     def hidden(self, ids, cache=None) -> Tensor:
         """(B, T) -> (B, T, d): what the head turns into logits."""
-        ids, positions, caches = self.prepare(ids, cache)
-        x = self.embed_tokens(ids) + self.embed_positions.weight[positions]  # (B, T, d)
+        ids, start, caches = self.prepare(ids, cache)
+        positions = self.embed_positions.weight[start:start + ids.shape[1]]  # (T, d), rows side by side: no ids needed
+        x = self.embed_tokens(ids) + positions  # (B, T, d)
         for layer, kept in zip(self.layers, caches, strict=True):
             x = layer(x, kept)
         return self.final_layer_norm(x)

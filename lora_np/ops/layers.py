@@ -13,7 +13,7 @@ from .arrays import product, widened
 
 def floating(x):
     """x as a Tensor of floating point; integers become float64."""
-    if isinstance(x, Tensor) and x._data.dtype.kind == "f":  # as nearly all are
+    if type(x) is Tensor and x._data.dtype.kind == "f":  # as nearly all are
         return x
     x = as_tensor(x)
     return x if x.dtype.kind == "f" else as_tensor(x.data.astype(float))
@@ -85,8 +85,8 @@ def embedding(weight, ids):
 
     def to_weight(g):
         g = widened(g).ravel()
-        dweight = np.zeros(V * d, g.dtype)
-        np.add.at(dweight, (ids[..., None] * d + np.arange(d)).ravel(), g)  # fast where all three are flat
+        places, dweight = (ids[..., None] * d + np.arange(d)).ravel(), np.zeros(V * d, g.dtype)
+        np.add.at(dweight, places, g)  # which is fast where table, places and g are all flat
         return dweight.reshape(V, d)
 
     return node("embedding", weight.data.take(ids, axis=0), (weight, to_weight))
@@ -118,7 +118,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
     X = widened(X.reshape(-1, d))
     average = averaging(d, X.dtype)
     xhat = X - X[:, :1]  # first less one of its own, so that in a row far from 0 the rounding of the mean does not show
-    xhat -= xhat.dot(average)[:, None]
+    xhat -= product(xhat, average)[:, None]
     rstd = 1 / np.sqrt(np.vecdot(xhat, xhat) / d + eps)[:, None]  # 1 / std: to multiply is faster than to divide
     xhat *= rstd
     xhat = xhat.astype(x.dtype, copy=False)

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import threading
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 
 from lora_np import GPT, GPTConfig, LoraConfig, Tensor, no_grad, ops
 from lora_np.byhand.worksheet import worked_example
+from lora_np.graph import open_blocks
 from lora_np.lora import LoraLinear, add_lora
 from lora_np.nn import Linear
 from lora_np.support.palette import FROZEN, TRAINABLE
@@ -115,7 +117,7 @@ def test_recording_then_tracing():
     assert [step.operation for step in Trace(second).steps] == ["mul", "sum"] and unused.shape == (2,)
     with pytest.raises(ZeroDivisionError), record():
         raise ZeroDivisionError
-    assert not tape.get()
+    assert not tape.get() and not open_blocks
 
 
 def test_what_cannot_be_traced():
@@ -253,6 +255,21 @@ def test_generators_inside_record_may_be_closed_in_any_order():
             two[i].close()
         ops.exp(1.0)
         assert not tape.get(), "all that is computed would be kept for good"
+
+
+def test_a_generator_inside_record_may_be_closed_in_another_thread():
+    generator = waiting_inside(record)
+    next(generator)
+    other = threading.Thread(target=generator.close)
+    other.start()
+    other.join()
+    (ended,) = tape.get()  # this thread has it still
+    with no_grad(), record() as steps:
+        ops.exp(1.0)
+    with no_grad():
+        ops.exp(1.0)
+    assert not ended and [name for name, *_ in steps] == ["exp"] and not open_blocks
+    tape.set(())
 
 
 def test_too_many_boxes_to_read():

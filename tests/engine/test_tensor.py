@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lora_np import Tensor, no_grad, ops
-from lora_np.graph import backpropagate, unbroadcast
+from lora_np.graph import backpropagate, open_blocks, unbroadcast
 from lora_np.tensor import node
 from tests.helpers import check_gradients, gradients, waiting_inside
 
@@ -504,6 +504,7 @@ def test_no_grad_records_nothing_and_ends():
         return x * 2
 
     assert not evaluate().requires_grad and (x * 2).requires_grad
+    assert not open_blocks, "node would look around for nothing"
 
 
 def test_freezing_between_forward_and_forward():
@@ -737,7 +738,7 @@ def test_a_generator_inside_no_grad_may_be_closed_anywhere():
     with no_grad():
         generator.close()
         assert not recorded()
-    assert recorded()
+    assert recorded() and not open_blocks
 
 
 def test_two_threads_through_one_kept_graph_get_their_own_gradients():

@@ -274,7 +274,7 @@ ROWS = {
            f"got {got}.*nothing was moved") for name in ("sgd", "adamw") for g, got in [
                (np.ones(2), r"ndarray of \(2,\)"), (np.ones(1), r"ndarray of \(1,\)"), (np.array(1.0), "ndarray"),
                (np.ones((1, 3)), r"ndarray of \(1, 3\)"), ([1.0, 2, 3], "list"), (Tensor(A), "Tensor"),
-               (np.ones(3, complex), "ndarray"), ("x", "str")]],
+               (np.ones(3, complex), "ndarray"), (np.ones(3, int), "ndarray"), ("x", "str")]],
         (lambda o: o.adamw.step(), R, r"AdamW.step: no parameter has a gradient; call loss.backward\(\) first"),
         (lambda o: optim.SGD(None, 0.1), T, r"SGD: expected a list of parameters, got NoneType; pass model"),
         (lambda o: optim.AdamW(o.model, 0.1), T, r"AdamW: expected a list of parameters, got GPT"),

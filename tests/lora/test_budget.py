@@ -68,7 +68,7 @@ def test_an_optimizer_holds_what_the_budget_says(name, targets):
     tracemalloc.start()
     optimizer = OPTIMIZERS[name](parameters)
     optimizer.step()
-    gc.collect()  # Python keeps some of the tuples it has freed
+    gc.collect()  # until then, Python keeps some of the tuples it has freed
     held = tracemalloc.get_traced_memory()[0] - sum(p.data.nbytes for p in parameters)
     tracemalloc.stop()
     expected = memory_budget(small(), targets, 8, optimizer=name).optimizer

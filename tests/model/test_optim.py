@@ -107,7 +107,20 @@ def test_a_step_leaves_gradients_and_moves_only_what_has_one():
         optimizer.step()
 
 
-@pytest.mark.parametrize("turns", [[0, 1, 2, 0], [2, 0, 1, 1], [1, 1, 0, 2, 0, 2]])  # all at the same step, once
+def test_the_order_of_numbers_in_memory_does_not_matter():
+    """Arrays that come transposed, as from a vjp or a file, move as others do."""
+    start, g = np.arange(12.0).reshape(3, 4), np.arange(12.0).reshape(3, 4) ** 2 - 30
+    plain, turned = (leaves(start, 0.5) for _ in range(2))
+    turned[0].data = np.asfortranarray(start)
+    for parameters, gradient in ((plain, g), (turned, np.asfortranarray(g))):
+        optimizer = optim.AdamW(parameters, 0.1)
+        for _ in range(2):
+            parameters[0].grad, parameters[1].grad = gradient, np.array(2.0)
+            optimizer.step()
+    assert [p.data.tolist() for p in turned] == [p.data.tolist() for p in plain]
+
+
+@pytest.mark.parametrize("turns", [[0, 1, 2, 0], [2, 0, 1, 1], [1, 1, 0, 2, 0, 2]])  # each has a moment of equally many steps
 def test_parameters_reached_in_turn_move_as_each_would_alone(turns):
     together, apart = leaves([1.0, 2.0], 3.0, [4.0]), leaves([1.0, 2.0], 3.0, [4.0])
     optimizer, own = optim.AdamW(together, 0.1), [optim.AdamW([p], 0.1) for p in apart]

@@ -185,7 +185,7 @@ class Contender:
                 g += self.norm_backward(f"{at}.self_attn_layer_norm", dn, kept["norm1"])
         if full:
             np.sum(g.reshape(*ids.shape, -1), axis=0, out=dw["embed_positions.weight"])
-            places = ids.ravel()[:, None] * g.shape[1] + np.arange(g.shape[1])  # (N, d): of each number of g in the table
+            places = ids.ravel()[:, None] * g.shape[1] + np.arange(g.shape[1])  # (N, d): where each number of g goes
             np.add.at(dw["embed_tokens.weight"].reshape(-1), places.ravel(), g.ravel())
 
     def loss_and_gradients(self, x, y):
