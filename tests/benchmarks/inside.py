@@ -13,6 +13,7 @@ from collections import Counter
 from importlib.util import find_spec
 
 from lora_np import graph, ops, tensor
+from lora_np.support.memory import keep_freed_memory
 
 from . import drawing
 from .contenders import llama_lora_np
@@ -84,6 +85,7 @@ def main():
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--save", action="store_true", help="put the table into README.md")
     options, report = parser.parse_args(), Report("inside")
+    keep_freed_memory()  # as fit does
     report.line(f"OPENBLAS_NUM_THREADS={os.environ.get('OPENBLAS_NUM_THREADS', '')}\n")
     results, parts = {}, [*dict.fromkeys(PARTS.values()), REST, OPTIMIZER, ENGINE]
     report.line("| size, mode | step | " + " | ".join(parts) + " |")

@@ -55,10 +55,12 @@ def _shared_out(loss, run, generators):
         return share * value.data, backpropagate(value._node, share) if value.requires_grad else {}
 
     def shared(model, x, y):
-        cuts = [(x[rows], y[rows]) for rows in np.array_split(np.arange(len(x)), min(len(generators), len(x)))]
-        cuts = [cut for cut in cuts if count_targets(*cut)] or [(x, y)]
-        shares = [count_targets(*cut) / max(1, count_targets(x, y)) for cut in cuts]
-        results = run(part, [(*each, model, *cut) for *each, cut in zip(generators, shares, cuts, strict=False)])
+        n = max(1, min(len(generators), len(x)))
+        cuts = [slice(len(x) * i // n, len(x) * (i + 1) // n) for i in range(n)]
+        counts = [count_targets(x[cut], y[cut]) for cut in cuts]
+        parts = [(rng, count / sum(counts), model, x[cut], y[cut])
+                 for rng, count, cut in zip(generators, counts, cuts, strict=False) if count]
+        results = run(part, parts or [(generators[0], 1, model, x, y)])
         sums = {}
         for leaf, g in (pair for _, gradients in results for pair in gradients.items()):
             sums[leaf] = iadd(sums[leaf], g) if leaf in sums else g
