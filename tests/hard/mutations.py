@@ -186,6 +186,8 @@ FAULTS = [
     ("optim.py Optimizer.step", "all(reached) and", "", "optim"),
     ("optim.py Optimizer._move", "not all(map(is_, arrays, parts))", "False", "optim"),
     ("optim.py Optimizer._move", "start - begin:end - begin", "start:end", "optim"),
+    ("extras/fast/parallel.py _shared_out", "count / sum(counts)", "1 / n", "parallel"),
+    ("extras/fast/parallel.py _shared_out", "if count]", "]", "parallel"),
     ("extras/fast/parallel.py _shared_out", "d if g == 1 else g * d", "d", "parallel"),
     ("optim.py Optimizer._check_gradients", "g.shape != array.shape or", "", "bad_input"),
     ("optim.py Optimizer._check_gradients", '{g.dtype.kind for g in gradients} == {"f"}', "True", "bad_input"),
