@@ -38,7 +38,9 @@ def matmul(a, b):
 
 
 def product(x, y):
-    """x @ y, two arrays, without the flag that 5 columns of x may raise for nothing (graph.py)."""
+    """x @ y, two arrays, without the flag that 5 columns of x may raise for nothing (graph.py).
+
+    The way back ignores that flag as a whole, and writes x.dot(y) for a vector y, which costs less than @."""
     return ignore_stale_flag(np.matmul)(x, y) if x.shape[-1] == 5 else x @ y
 
 

@@ -120,8 +120,9 @@ def test_the_order_of_numbers_in_memory_does_not_matter():
     assert [p.data.tolist() for p in turned] == [p.data.tolist() for p in plain]
 
 
-@pytest.mark.parametrize("turns", [[0, 1, 2, 0], [2, 0, 1, 1], [1, 1, 0, 2, 0, 2]])  # each has a moment of equally many steps
+@pytest.mark.parametrize("turns", [[0, 1, 2, 0], [2, 0, 1, 1], [1, 1, 0, 2, 0, 2]])
 def test_parameters_reached_in_turn_move_as_each_would_alone(turns):
+    """In each list there comes a moment when all have taken equally many steps, and yet one alone has a gradient."""
     together, apart = leaves([1.0, 2.0], 3.0, [4.0]), leaves([1.0, 2.0], 3.0, [4.0])
     optimizer, own = optim.AdamW(together, 0.1), [optim.AdamW([p], 0.1) for p in apart]
     for step, turn in enumerate(turns):

@@ -60,7 +60,7 @@ def _shared_out(loss, run, generators):
         counts = [count_targets(x[cut], y[cut]) for cut in cuts]
         parts = [(rng, count / sum(counts), model, x[cut], y[cut])
                  for rng, count, cut in zip(generators, counts, cuts, strict=False) if count]
-        results = run(part, parts or [(generators[0], 1, model, x, y)])
+        results = run(part, parts or [(generators[0], 1, model, x, y)])  # without any target, the loss itself says so
         sums = {}
         for leaf, g in (pair for _, gradients in results for pair in gradients.items()):
             sums[leaf] = iadd(sums[leaf], g) if leaf in sums else g
