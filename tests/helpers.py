@@ -24,7 +24,7 @@ def live(*packages):
     return lambda test: pytest.mark.live(pytest.mark.skipif(bool(absent), reason=f"needs {', '.join(absent)}")(test))
 
 
-whole_class = getattr(pytest.mark, "class")  # grades classes and courses, or starts, kills and interrupts processes
+whole_class = getattr(pytest.mark, "class")  # grades classes and courses, kills processes, or runs long
 
 
 def central_differences(loss, array, step=1e-6):

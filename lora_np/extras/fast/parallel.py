@@ -3,7 +3,6 @@ weighted by how many targets each part has. Training on many machines is the sam
 
 from contextlib import contextmanager
 from contextvars import copy_context
-from operator import iadd
 
 import numpy as np
 
@@ -18,18 +17,15 @@ from .blas import one_blas_thread
 
 @contextmanager
 def data_parallel(loss, threads, say=print):
-    """Yields a loss function that does what `loss` does, a part of the batch in each thread.
+    """Yields a loss function that does what `loss` does, a part of the batch in each thread, with one BLAS thread each.
 
     loss: (model, x, y) -> a Tensor, the mean over the targets y that are not -100. Its gradients are computed with it,
     and backward hands out their sum: that of one thread to rounding, and the same each time; dropout has a generator
-    for each part. An optimizer's step is shared out, too. A product takes one BLAS thread meanwhile; where that cannot
-    be arranged, `loss` itself is yielded, and `say` is told why.
+    for each part. An optimizer's step is shared out, too. Where BLAS cannot be set, yields `loss`, and `say` is told.
     """
     check_int("data_parallel", threads=threads)
-    with one_blas_thread(threads > 1) as alone:
+    with one_blas_thread(threads > 1, say) as alone:
         if not alone:
-            if threads > 1:
-                say("threads=1: the matrix library of this NumPy is not its OpenBLAS, so its own threads cannot be set")
             yield loss
             return
         from concurrent.futures import ThreadPoolExecutor  # which loads logging and more, for this alone
@@ -37,34 +33,28 @@ def data_parallel(loss, threads, say=print):
             def run(function, parts):  # function(*part) of each, the first in this thread
                 others = [pool.submit(copy_context().run, function, *part) for part in parts[1:]]
                 return [copy_context().run(function, *parts[0]), *(other.result() for other in others)]
-
-            before = for_each.get()
+            before, rngs = for_each.get(), [np.random.default_rng(i) for i in range(threads)]
             for_each.set(lambda work, items: run(lambda part: list(map(work, part)), [
                 (items[i::threads],) for i in range(min(threads, len(items)))]))
             try:
-                yield _shared_out(loss, run, [np.random.default_rng(i) for i in range(threads)])
+                yield lambda model, x, y: _shared_out(loss, run, rngs, model, x, y)
             finally:
                 for_each.set(before)
 
 
-def _shared_out(loss, run, generators):
-    def part(rng, share, model, x, y):  # (share times the loss of a part, {leaf: its gradient})
+def _shared_out(loss, run, rngs, model, x, y):
+    def part(rng, share, x, y):  # (share times the loss of a part, {leaf: its gradient})
         dropout_rng.set(rng)
         value = loss(model, x, y)
         share = np.full_like(value.data, share)
         return share * value.data, backpropagate(value._node, share) if value.requires_grad else {}
 
-    def shared(model, x, y):
-        n = max(1, min(len(generators), len(x)))
-        cuts = [slice(len(x) * i // n, len(x) * (i + 1) // n) for i in range(n)]
-        counts = [count_targets(x[cut], y[cut]) for cut in cuts]
-        parts = [(rng, count / sum(counts), model, x[cut], y[cut])
-                 for rng, count, cut in zip(generators, counts, cuts, strict=False) if count]
-        results = run(part, parts or [(generators[0], 1, model, x, y)])  # without any target, the loss itself says so
-        sums = {}
-        for leaf, g in (pair for _, gradients in results for pair in gradients.items()):
-            sums[leaf] = iadd(sums[leaf], g) if leaf in sums else g
-        return node("shared out", sum(value for value, _ in results), *(
-            (leaf, lambda g, d=d: d if g == 1 else g * d) for leaf, d in sums.items()))
-
-    return shared
+    n = max(1, min(len(rngs), len(x)))
+    cuts = [slice(len(x) * i // n, len(x) * (i + 1) // n) for i in range(n)]
+    counts = [count_targets(x[cut], y[cut]) for cut in cuts]
+    parts = [(rng, m / sum(counts), x[cut], y[cut]) for rng, m, cut in zip(rngs, counts, cuts, strict=False) if m]
+    results, sums = run(part, parts or [(rngs[0], 1, x, y)]), {}  # without any target, the loss itself says so
+    for leaf, g in (pair for _, gradients in results for pair in gradients.items()):
+        sums[leaf] = np.add(sums[leaf], g, out=g) if leaf in sums else g
+    return node("shared out", sum(value for value, _ in results), *(
+        (leaf, lambda g, d=d: d if g == 1 else g * d) for leaf, d in sums.items()))
