@@ -39,7 +39,7 @@ def cross_entropy(logits, targets, ignore_index=-100):
         d[rows, targets] -= share
         return back_in_place(d, counted, shape)
 
-    return node("cross_entropy", (losses.sum() / n).astype(dtype), (logits, to_logits))
+    return node("cross_entropy", np.asarray(losses.sum() / n, dtype), (logits, to_logits))
 
 
 def likelihoods(scores, rows, targets, out=None):

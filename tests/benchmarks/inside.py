@@ -95,9 +95,10 @@ def main():
         shares = results[name] = {part: sum(t for (at, _), t in spent.items() if at == part) / whole for part in parts}
         report.line(f"| {name} | {1000 * plain:.3g} ms ({1000 * whole:.3g} watched) | "
                     + " | ".join(f"{share:.0%}" for share in shares.values()) + " |")
-    figure = drawing.inside(results, parts)
-    if options.save:
-        report.save(figure, "Shares of a step's time for three sizes, LoRA and full, and for SmolLM2, by operation.")
+    if options.sizes == list(SIZES):
+        figure = drawing.inside(results, parts)
+        if options.save:
+            report.save(figure, "Shares of a step's time for three sizes, LoRA and full, and for SmolLM2, by operation.")
 
 
 if __name__ == "__main__":
