@@ -14,7 +14,7 @@ import numpy as np
 
 from . import drawing, work
 from .contenders import NAMES
-from .report import Report
+from .report import Report, is_whole
 from .work import MODES
 from .worker import PACKAGES, Worker, installed
 
@@ -130,6 +130,7 @@ def main():
                         help="time lora_np against these alone")
     parser.add_argument("--save", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
+    whole = is_whole(parser, options)
     rounds, seconds = (3, 0.05) if options.quick else (15, 0.15)
 
     def say(text):
@@ -164,7 +165,7 @@ def main():
     report.line(table("peak memory", options.sizes, memory(peaks, options.sizes)))
     report.line(f"Times: medians of {rounds} rounds, as ratios [with quartiles].")
     say(f"{time.perf_counter() - begin:.0f} s in all")
-    if not options.quick and len(options.sizes) > 1:
+    if whole:
         figure = drawing.step_times(results, options.sizes, options.threads)
         if options.save:
             report.save(figure, "Left, milliseconds a step against the number of parameters; right, "

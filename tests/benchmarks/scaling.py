@@ -15,7 +15,7 @@ from lora_np.extras.budget import attention_weights, memory_budget
 
 from . import drawing
 from .__main__ import paired
-from .report import Report
+from .report import Report, is_whole
 from .work import MODES, TARGETS, VOCABULARY, Size
 from .worker import Worker
 
@@ -58,8 +58,8 @@ def exponent(x, y):
 
 
 def measure(axis, values, rounds, seconds):
-    """{mode: (seconds a step, peak bytes)} with one entry for each value. All values take their turns in each round, so
-    that the machine's slower moments meet them alike."""
+    """{mode: (seconds a step, peak bytes)} with one entry for each value. All take turns in each round, so that slow
+    moments of the machine affect all alike; so their processes, and what they hold, are all there at once."""
     with ExitStack() as stack:
         pairs = [[stack.enter_context(Worker("lora_np", astuple(at(axis, value)), mode, keep=True)) for mode in MODES]
                  for value in values]
@@ -86,6 +86,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=AXES, default=list(AXES))
     parser.add_argument("--save", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
+    whole = is_whole(parser, options)
     rounds, seconds = (1, 0.02) if options.quick else (6, 0.1)
     report = Report("scaling")
     report.line(f"1 thread. Where nothing else is said: {BASE}.\n")
@@ -104,7 +105,7 @@ def main():
             pairs = [(exponent(values, y), exponent(values, c)) for y, c in zip(measured[mode], counted, strict=True)]
             cells = [f"{value:.2f}" for pair in pairs for value in pair] + (shares if mode == "lora" else ["", ""])
             report.line(f"| {LABELS[axis]} | {values[0]}, {values[-1]} | {label} | {' | '.join(cells)} |")
-    if options.only == list(AXES) and not options.quick:
+    if whole:
         figure = drawing.scaling(results, AXES, LABELS)
         if options.save:
             report.save(figure, "Time and memory of a LoRA and a full step, by width, context, batch, rank and layers.")

@@ -8,7 +8,7 @@ import statistics
 
 from . import work
 from .__main__ import check, paired, spread
-from .report import Report
+from .report import Report, is_whole
 from .work import MODES
 from .worker import Worker, installed
 
@@ -68,6 +68,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="few rounds: shows that all works, measures little")
     parser.add_argument("--save", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
+    is_whole(parser, options)
     rounds, report = 3 if options.quick else 9, Report("targets")
     peers = installed("pytorch")
     for size in work.SIZES:
@@ -85,7 +86,7 @@ def main():
                 lambda size, threads: "by_hand_shared")
     report.line()
     report.line(f"In a cell: the median ratio of each of {RUNS} runs of {rounds} rounds, and the quartiles of all.")
-    if options.save and not options.quick:
+    if options.save:
         report.save()
 
 

@@ -122,7 +122,7 @@ class Commands:
         for n in (500, steps - 500):
             for i in range(n):
                 self.contender.step(*self.batches[i % len(self.batches)])
-            in_cycles = gc.collect()  # which also empties Python's stock of freed tuples, of up to 2,000 of a length
+            in_cycles = gc.collect()  # which also empties Python's stock of freed tuples, up to 2,000 of each length
             held.append((tracemalloc.get_traced_memory()[0], resident(), in_cycles))
         return held
 

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from lora_np import LoraConfig, lora, ops, optim
+from lora_np import LoraConfig, Tensor, lora, ops, optim
 from lora_np.data import count_targets
 from lora_np.extras.fast import blas
 from lora_np.extras.fast.parallel import data_parallel
@@ -107,6 +107,14 @@ def test_nothing_is_recorded_in_any_thread_while_evaluating():
         together = evaluate(model, [(x, y)], shared)
     assert len({thread for thread, _ in seen}) == 2 and not any(recorded for _, recorded in seen)
     assert together == pytest.approx(evaluate(model, [(x, y)]), rel=1e-12)
+
+
+@needs_openblas
+def test_a_loss_may_be_a_leaf():
+    t = Tensor(3.0, requires_grad=True)
+    with data_parallel(lambda model, x, y: t, 2) as shared:
+        shared(None, *next(pairs())).backward()
+    assert t.grad == 1
 
 
 @needs_openblas

@@ -11,11 +11,12 @@ import numpy as np
 @contextmanager
 def one_blas_thread(wanted=True, say=print):
     """Inside, a matrix product takes one thread, so that Python's own threads have a core each. Yields whether this
-    is so: NumPy's wheels bring OpenBLAS, whose number of threads can be set; with other libraries, `say` is told."""
+    is so: NumPy's wheels bring OpenBLAS, whose number of threads can be set. With other libraries nothing changes, and
+    `say` is told; without `wanted` nothing changes either."""
     functions = _openblas() if wanted else None
     if functions is None:
         if wanted:
-            say("threads=1: the matrix library of this NumPy is not its OpenBLAS, so its own threads cannot be set")
+            say("the matrix library of this NumPy is not its OpenBLAS, so its own threads cannot be set")
         yield False
         return
     get, put = functions

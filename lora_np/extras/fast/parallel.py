@@ -21,10 +21,10 @@ def data_parallel(loss, threads, say=print):
 
     loss: (model, x, y) -> a Tensor, the mean over the targets y that are not -100. Its gradients are computed with it,
     and backward hands out their sum: that of one thread to rounding, and the same each time; dropout has a generator
-    for each part. An optimizer's step is shared out, too. Where BLAS cannot be set, yields `loss`, and `say` is told.
+    for each part. An optimizer's step is shared out. With one thread, or where BLAS's cannot be set, `loss` itself.
     """
     check_int("data_parallel", threads=threads)
-    with one_blas_thread(threads > 1, say) as alone:
+    with one_blas_thread(threads > 1, lambda why: say(f"threads=1: {why}")) as alone:
         if not alone:
             yield loss
             return
@@ -47,7 +47,7 @@ def _shared_out(loss, run, rngs, model, x, y):
         dropout_rng.set(rng)
         value = loss(model, x, y)
         share = np.full_like(value.data, share)
-        return share * value.data, backpropagate(value._node, share) if value.requires_grad else {}
+        return share * value.data, backpropagate(value._node or value, share) if value.requires_grad else {}
 
     n = max(1, min(len(rngs), len(x)))
     cuts = [slice(len(x) * i // n, len(x) * (i + 1) // n) for i in range(n)]
@@ -55,6 +55,6 @@ def _shared_out(loss, run, rngs, model, x, y):
     parts = [(rng, m / sum(counts), x[cut], y[cut]) for rng, m, cut in zip(rngs, counts, cuts, strict=False) if m]
     results, sums = run(part, parts or [(rngs[0], 1, x, y)]), {}  # without any target, the loss itself says so
     for leaf, g in (pair for _, gradients in results for pair in gradients.items()):
-        sums[leaf] = np.add(sums[leaf], g, out=g) if leaf in sums else g
+        sums[leaf] = np.add(sums[leaf], g, out=g) if leaf in sums else g  # which nobody else holds
     return node("shared out", sum(value for value, _ in results), *(
         (leaf, lambda g, d=d: d if g == 1 else g * d) for leaf, d in sums.items()))
