@@ -39,7 +39,7 @@ def cross_entropy(logits, targets, ignore_index=-100):
         d[rows, targets] -= share
         return back_in_place(d, counted, shape)
 
-    # (not .astype: called on a single number, it leaves a string in Python's cache of names)
+    # Not .astype: called on a single number, it leaves a string in Python's cache of names now and then.
     return node("cross_entropy", np.asarray(losses.sum() / n, dtype), (logits, to_logits))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import drawing, work
 from .contenders import NAMES
-from .report import Report, is_whole
+from .report import Report, check_whole
 from .work import MODES
 from .worker import PACKAGES, Worker, installed
 
@@ -130,7 +130,7 @@ def main():
                         help="time lora_np against these alone")
     parser.add_argument("--save", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
-    whole = is_whole(parser, options)
+    whole = check_whole(parser, options)
     rounds, seconds = (3, 0.05) if options.quick else (15, 0.15)
 
     def say(text):

@@ -19,7 +19,7 @@ from . import drawing
 from .contenders import llama_lora_np
 from .contenders.lora_np import Contender
 from .language_worker import language_batches
-from .report import Report, is_whole
+from .report import Report, check_whole
 from .work import MODES, SIZES, batches, weights
 
 PARTS = {"linear": "linear", "causal_attention": "attention", "layer_norm": "norm", "rms_norm": "norm",
@@ -85,7 +85,7 @@ def main():
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--save", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
-    complete, report = is_whole(parser, options), Report("inside")
+    complete, report = check_whole(parser, options), Report("inside")
     keep_freed_memory()  # as fit does
     report.line(f"OPENBLAS_NUM_THREADS={os.environ.get('OPENBLAS_NUM_THREADS', '')}\n")
     results, parts = {}, [*dict.fromkeys(PARTS.values()), REST, OPTIMIZER, ENGINE]

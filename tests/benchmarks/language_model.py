@@ -15,7 +15,7 @@ from lora_np.checkpoint import load_model, save_model
 
 from .__main__ import paired, spread
 from .language_worker import BATCH, CONTEXT, NEW, PROMPT
-from .report import Report, is_whole
+from .report import Report, check_whole
 from .worker import Process
 
 
@@ -101,7 +101,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="two rounds: shows that all works, measures little")
     parser.add_argument("--save", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
-    is_whole(parser, options)
+    check_whole(parser, options)
     missing = [name for name in ("torch", "transformers", "peft") if find_spec(name) is None]
     report = Report("language_model")
     with tempfile.TemporaryDirectory() as temporary:

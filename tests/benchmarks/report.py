@@ -29,8 +29,8 @@ class Report:
         print(f"saved in {README}")
 
 
-def is_whole(parser, options):
-    """Whether the options leave the measurement whole. With --save, an error where they do not: the page holds no other."""
+def check_whole(parser, options):
+    """Whether the options leave the measurement whole; with --save an error where they do not. The page holds no parts."""
     narrowed = [f"--{name}" for name, value in vars(options).items() if name != "save" and value != parser.get_default(name)]
     if options.save and narrowed:
         parser.error(f"--save is for a whole measurement; leave out {', '.join(narrowed)}")

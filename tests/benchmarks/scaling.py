@@ -15,7 +15,7 @@ from lora_np.extras.budget import attention_weights, memory_budget
 
 from . import drawing
 from .__main__ import paired
-from .report import Report, is_whole
+from .report import Report, check_whole
 from .work import MODES, TARGETS, VOCABULARY, Size
 from .worker import Worker
 
@@ -59,7 +59,7 @@ def exponent(x, y):
 
 def measure(axis, values, rounds, seconds):
     """{mode: (seconds a step, peak bytes)} with one entry for each value. All take turns in each round, so that slow
-    moments of the machine affect all alike; so their processes, and what they hold, are all there at once."""
+    moments of the machine affect them alike; this needs the memory of all at once."""
     with ExitStack() as stack:
         pairs = [[stack.enter_context(Worker("lora_np", astuple(at(axis, value)), mode, keep=True)) for mode in MODES]
                  for value in values]
@@ -86,7 +86,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=AXES, default=list(AXES))
     parser.add_argument("--save", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
-    whole = is_whole(parser, options)
+    whole = check_whole(parser, options)
     rounds, seconds = (1, 0.02) if options.quick else (6, 0.1)
     report = Report("scaling")
     report.line(f"1 thread. Where nothing else is said: {BASE}.\n")

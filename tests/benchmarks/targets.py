@@ -8,7 +8,7 @@ import statistics
 
 from . import work
 from .__main__ import check, paired, spread
-from .report import Report, is_whole
+from .report import Report, check_whole
 from .work import MODES
 from .worker import Worker, installed
 
@@ -68,7 +68,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="few rounds: shows that all works, measures little")
     parser.add_argument("--save", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
-    is_whole(parser, options)
+    check_whole(parser, options)
     rounds, report = 3 if options.quick else 9, Report("targets")
     peers = installed("pytorch")
     for size in work.SIZES:

@@ -21,7 +21,7 @@ def data_parallel(loss, threads, say=print):
 
     loss: (model, x, y) -> a Tensor, the mean over the targets y that are not -100. Its gradients are computed with it,
     and backward hands out their sum: that of one thread to rounding, and the same each time; dropout has a generator
-    for each part. An optimizer's step is shared out. With one thread, or where BLAS's cannot be set, `loss` itself.
+    for each part. An optimizer's step is shared out, too. With one thread, or no way to set BLAS's: `loss` itself.
     """
     check_int("data_parallel", threads=threads)
     with one_blas_thread(threads > 1, lambda why: say(f"threads=1: {why}")) as alone:
