@@ -188,7 +188,7 @@ def _check_scaling(scaling):
     expect("LlamaConfig", scaling, dict, ' for rope_scaling; write {"rope_type": "llama3", "factor": 8.0, …}')
     if scaling.get("rope_type") != "llama3":
         kind = scaling.get("rope_type")
-        raise ValueError(f'LlamaConfig: rope_scaling of rope_type {kind!r} is not built; "llama3" is')
+        raise ValueError(f'LlamaConfig: rope_scaling of rope_type {kind!r} is not supported; "llama3" is')
     if missing := [name for name in LLAMA3 if name not in scaling]:
         raise ValueError(f"LlamaConfig: rope_scaling lacks {', '.join(missing)}")
     check_number("LlamaConfig: rope_scaling", **{name: scaling[name] for name in LLAMA3})

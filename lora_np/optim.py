@@ -32,6 +32,7 @@ class Optimizer:
         self.lr, self.steps = lr, [0] * len(self.parameters)  # steps: how many each has taken
         ends = np.cumsum([p.size for p in self.parameters]).tolist()
         self.spans = [(end - p.size, end) for p, end in zip(self.parameters, ends, strict=True)]  # in the vector
+        self.dtype = np.result_type(np.float32, *(p.dtype for p in self.parameters))  # in float16, eps would be 0
         self._last = None, []  # the vector that a step left, and views of it, which are the parameters' arrays
 
     def zero_grad(self):
@@ -54,7 +55,7 @@ class Optimizer:
         begin, (before, parts) = spans[0][0], self._last
         if len(arrays) != len(parts) or not all(map(is_, arrays, parts)):  # new, or replaced since
             before = np.concatenate(arrays, axis=None)
-        after = np.concatenate(gradients, axis=None, dtype=before.dtype, casting="same_kind")
+        after = np.concatenate(gradients, axis=None, dtype=self.dtype, casting="same_kind")
 
         def work_out(start):
             g, p = after[start:start + CHUNK], before[start:start + CHUNK]
@@ -109,7 +110,7 @@ class Optimizer:
 
     def zeros(self):
         """A number for each number of the vector."""
-        return np.zeros(self.spans[-1][1], np.result_type(*(p.dtype for p in self.parameters)))
+        return np.zeros(self.spans[-1][1], self.dtype)
 
 
 class SGD(Optimizer):

@@ -101,7 +101,7 @@ class LlamaFiles:
         if kind == "default":
             return theta, None
         if kind != "llama3":
-            raise ValueError(f"rope_scaling of type {brief(kind)} is not built; supported here: 'default' and 'llama3'")
+            raise ValueError(f"rope_scaling of type {brief(kind)} is not supported; 'default' and 'llama3' are")
         values = {"original_max_position_embeddings": given["max_position_embeddings"], **rope}
         return theta, {"rope_type": "llama3", **{name: values[name] for name in LLAMA3 if name in values}}
 
@@ -159,4 +159,4 @@ def _check_windows(given):
         kinds = ["sliding_attention"]
     if kinds and (not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)):
         raise ValueError(f"use_sliding_window: some layers see only the last {given.get('sliding_window')} positions, "
-                         "which is not built")
+                         "which is not supported")

@@ -81,7 +81,7 @@ def _settings(metadata, shapes):
              "tensor_data_layout": "Meta AI original pth"}
     for key, value in llama.items():
         if value not in (built.get(key, 0), 0, "", "none") and key != "rope.scaling.original_context_length":
-            raise ValueError(f"llama.{key} is {brief(value)}, which is not built")
+            raise ValueError(f"llama.{key} is {brief(value)}, which is not supported")
     return {"model_type": "llama", "vocab_size": shapes.get("token_embd.weight", (0,))[0],
             "tie_word_embeddings": "output.weight" not in shapes, "head_dim": head, **given,
             **{name: metadata.get(f"tokenizer.ggml.{key}") for name, key in IDS.items()}}
@@ -98,5 +98,5 @@ def _scaling(given, factors, metadata):
                          for s in (None, scaling))
         if np.allclose(plain / scaled, factors, rtol=1e-5):
             return scaling if factors.max() > 1 else None
-    raise ValueError(f"rope_freqs.weight divides the inverse frequencies by {factors[:3]} … {factors[-3:]}; that is "
-                     'not the scaling "llama3", and not built')
+    raise ValueError(f"rope_freqs.weight divides the inverse frequencies by {factors[:3]} … {factors[-3:]}; this "
+                     'scaling is not "llama3", and not supported')

@@ -175,8 +175,8 @@ def _check_targets(model, given, names, chosen):
     tables = [full_name(model, path) for path, m in model.named_modules() if isinstance(m, Embedding)]
     for name in [*tables, "lm_head"]:
         if name not in names.values() and str(wanted).lower() != "all-linear" and _targeted(given, name):
-            raise ValueError(f"target_modules {wanted!r} names {name}, which here is the embedding, or tied to it: an "
-                             "update of it is not built")
+            raise ValueError(f"target_modules {wanted!r} names {name}, which here is the embedding, or tied to it: "
+                             "training it is not supported")
     if not chosen:
         raise ValueError(f"target_modules {wanted!r} names no Linear layer of this model"
                          + f" in the layers {only!r} of layers_to_transform" * (only not in (None, [])))

@@ -13,7 +13,7 @@ WIDE = ("single_word", "lstrip", "rstrip")  # added tokens that look at what sta
 
 
 def kind(given):
-    """The kind of tokenizer that a tokenizer.json describes: "char", "bpe", or the name of one that is not built."""
+    """The kind of tokenizer that a tokenizer.json describes: "char", "bpe", or the name of an unsupported one."""
     model = given.get("model") if isinstance(given.get("model"), dict) else {}
     vocab, name = model.get("vocab"), model.get("type", "BPE" if "merges" in model else None)
     if name == "BPE":
@@ -25,16 +25,16 @@ def kind(given):
 
 
 def arguments(given):
-    """A tokenizer.json as the arguments of BPETokenizer. Raises ValueError for what is not built, by its name."""
+    """A tokenizer.json as the arguments of BPETokenizer. Raises ValueError for what is not supported, by its name."""
     model, special, added = given["model"], {}, {}
     for name in [*NOT_BUILT, *["fuse_unk"] * (model.get("unk_token") is not None)]:
         if model.get(name):
-            raise ValueError(f"model.{name} is {brief(model[name])}, which is not built")
+            raise ValueError(f"model.{name} is {brief(model[name])}, which is not supported")
     for token in given.get("added_tokens") or ():
         (special if token.get("special") else added)[text_of(token)] = token["id"]
     forms = [step["type"] for step in _steps(given.get("normalizer"), "normalizers")]
     if len(forms) > 1 or not {*forms} <= {*NORMALIZERS}:
-        raise ValueError(f"normalizer {', '.join(forms)} is not built; NFC is")
+        raise ValueError(f"normalizer {', '.join(forms)} is not supported; NFC is")
     prefix, suffix = _around(_steps(given.get("post_processor"), "processors"))
     return {"vocab": model["vocab"], "merges": model["merges"], "special": special, "added": added,
             "split": _split(_steps(given["pre_tokenizer"], "pretokenizers")), "normalize": forms[0] if forms else None,
@@ -47,7 +47,7 @@ def text_of(token):
     if isinstance(token, str):
         return token
     if wide := [name for name in WIDE if token.get(name)]:
-        raise ValueError(f"the token {token['content']!r} has {', '.join(wide)}, which is not built")
+        raise ValueError(f"the token {token['content']!r} has {', '.join(wide)}, which is not supported")
     return token["content"]
 
 
@@ -70,7 +70,7 @@ def _split(steps):
         elif step["type"] == "ByteLevel" and step is steps[-1] and not step.get("add_prefix_space"):
             patterns += [GPT2] * step.get("use_regex", True)
         else:
-            raise ValueError(f"pre_tokenizer {json.dumps(step)[:160]} is not built here")
+            raise ValueError(f"pre_tokenizer {json.dumps(step)[:160]} is not supported")
     if steps[-1]["type"] != "ByteLevel":
         raise ValueError("pre_tokenizer does not end with ByteLevel")
     names = {known: name for name, known in SPLITS.items()}
@@ -93,7 +93,7 @@ def _around(steps):
         elif step["type"] in ("RobertaProcessing", "BertProcessing"):
             prefix, suffix = [step["cls"][1]], [step["sep"][1]]
         elif step["type"] != "ByteLevel":
-            raise ValueError(f"post_processor {step['type']} is not built")
+            raise ValueError(f"post_processor {step['type']} is not supported")
     return prefix, suffix
 
 

@@ -23,7 +23,7 @@ def load_tokenizer(path) -> CharTokenizer | BPETokenizer:
     """The tokenizer of a folder, from tokenizer.json or vocab.json and merges.txt, or of a GGUF file.
 
     path: as for load_model. eos_ids are those that config.json, generation_config.json and the tokenizer's own files
-    name, in this order. Raises ValueError that names what is not built, FileNotFoundError where there is no tokenizer.
+    name, in this order. Raises ValueError that names what is not supported, FileNotFoundError without a tokenizer.
     """
     path = find_model("load_tokenizer", path, "tokenizer.json")
     if path.is_file():
@@ -47,7 +47,7 @@ def load_tokenizer(path) -> CharTokenizer | BPETokenizer:
 
 
 def tokenizer_kind(path):
-    """The kind of tokenizer that a folder holds: "char", "bpe", the name of one that is not built, or None."""
+    """The kind of tokenizer that a folder holds: "char", "bpe", the name of one that is not supported, or None."""
     folder = Path(path)
     if (folder / "tokenizer.json").exists():
         return tokenizer_json.kind(read_json(folder / "tokenizer.json"))
@@ -117,7 +117,7 @@ def _plain_files(vocab, folder, settings):
     """vocab.json, merges.txt and added_tokens.json as the arguments of BPETokenizer."""
     name = settings.get("tokenizer_class", "GPT2Tokenizer").removesuffix("Fast")
     if name not in CLASSES or settings.get("add_prefix_space"):
-        raise ValueError(f"{name} with add_prefix_space {settings.get('add_prefix_space', False)} is not built; "
+        raise ValueError(f"{name} with add_prefix_space {settings.get('add_prefix_space', False)} is not supported; "
                          f"{' and '.join(CLASSES)} without it are")
     if not {*NAMED} & {*settings}:
         settings["eos_token"] = "<|endoftext|>"  # GPT2Tokenizer's own

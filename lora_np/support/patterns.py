@@ -27,7 +27,7 @@ def compile_pattern(pattern):
             translated.append(characters if inside else f"[{characters}]")
         elif inside:
             if element in ("[", "&&"):
-                raise ValueError(f"pattern {pattern!r}: a set within a set is not built")
+                raise ValueError(f"pattern {pattern!r}: a set within a set is not supported")
             inside = element != "]"
             translated.append("\\" * (element in ("&", "~", "|")) + element)  # doubled they are kept for re's future
         else:
@@ -48,7 +48,7 @@ def _characters(element, pattern):
     codes, names = _categories()
     chosen = "".join(code for name, code in names.items() if prefixes and name.startswith(prefixes))
     if not chosen:
-        raise ValueError(f"pattern {pattern!r}: {element} is not built")
+        raise ValueError(f"pattern {pattern!r}: {element} is not supported")
     outside = letter.isupper() != ("^" in element)
     runs = re.finditer(f"[{'^' * outside}{chosen}]+", codes)
     return "".join(f"\\U{run.start():08x}-\\U{run.end() - 1:08x}" for run in runs)

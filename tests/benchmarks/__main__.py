@@ -128,9 +128,9 @@ def main():
     parser.add_argument("--threads", nargs="+", type=int, default=[2, 1])
     parser.add_argument("--only", nargs="+", choices=list(PACKAGES)[1:], default=list(PACKAGES)[1:],
                         help="time lora_np against these alone")
-    parser.add_argument("--save", action="store_true", help="put the table into README.md")
+    parser.add_argument("--save", action="store_true", help="put table and figure into README.md")
     options = parser.parse_args()
-    whole = check_whole(parser, options)
+    check_whole(parser, options)
     rounds, seconds = (3, 0.05) if options.quick else (15, 0.15)
 
     def say(text):
@@ -165,11 +165,10 @@ def main():
     report.line(table("peak memory", options.sizes, memory(peaks, options.sizes)))
     report.line(f"Times: medians of {rounds} rounds, as ratios [with quartiles].")
     say(f"{time.perf_counter() - begin:.0f} s in all")
-    if whole:
-        figure = drawing.step_times(results, options.sizes, options.threads)
-        if options.save:
-            report.save(figure, "Left, milliseconds a step against the number of parameters; right, "
-                        "each contender's step time in multiples of lora_np's.")
+    if options.save:
+        report.save(drawing.step_times(results, options.sizes, options.threads),
+                    "Left, milliseconds a step against the number of parameters; right, each contender's step time in "
+                    "multiples of lora_np's.")
 
 
 if __name__ == "__main__":

@@ -83,9 +83,10 @@ def contenders(sizes):
 def main():
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.inside", description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--save", action="store_true", help="put the table into README.md")
+    parser.add_argument("--save", action="store_true", help="put table and figure into README.md")
     options = parser.parse_args()
-    complete, report = check_whole(parser, options), Report("inside")
+    check_whole(parser, options)
+    report = Report("inside")
     keep_freed_memory()  # as fit does
     report.line(f"OPENBLAS_NUM_THREADS={os.environ.get('OPENBLAS_NUM_THREADS', '')}\n")
     results, parts = {}, [*dict.fromkeys(PARTS.values()), REST, OPTIMIZER, ENGINE]
@@ -96,10 +97,9 @@ def main():
         shares = results[name] = {part: sum(t for (at, _), t in spent.items() if at == part) / whole for part in parts}
         report.line(f"| {name} | {1000 * plain:.3g} ms ({1000 * whole:.3g} watched) | "
                     + " | ".join(f"{share:.0%}" for share in shares.values()) + " |")
-    if complete:
-        figure = drawing.inside(results, parts)
-        if options.save:
-            report.save(figure, "Shares of a step's time for three sizes, LoRA and full, and for SmolLM2, by operation.")
+    if options.save:
+        report.save(drawing.inside(results, parts),
+                    "Shares of a step's time for three sizes, LoRA and full, and for SmolLM2, by operation.")
 
 
 if __name__ == "__main__":

@@ -30,11 +30,10 @@ class Report:
 
 
 def check_whole(parser, options):
-    """Whether the options leave the measurement whole; with --save an error where they do not. The page holds no parts."""
+    """With --save, an error where other options narrow the measurement: the page and its figures hold no parts."""
     narrowed = [f"--{name}" for name, value in vars(options).items() if name != "save" and value != parser.get_default(name)]
     if options.save and narrowed:
         parser.error(f"--save is for a whole measurement; leave out {', '.join(narrowed)}")
-    return not narrowed
 
 
 def machine():

@@ -84,9 +84,9 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.scaling", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few short rounds: shows that all works, measures little")
     parser.add_argument("--only", nargs="+", choices=AXES, default=list(AXES))
-    parser.add_argument("--save", action="store_true", help="put the table into README.md")
+    parser.add_argument("--save", action="store_true", help="put table and figure into README.md")
     options = parser.parse_args()
-    whole = check_whole(parser, options)
+    check_whole(parser, options)
     rounds, seconds = (1, 0.02) if options.quick else (6, 0.1)
     report = Report("scaling")
     report.line(f"1 thread. Where nothing else is said: {BASE}.\n")
@@ -105,10 +105,9 @@ def main():
             pairs = [(exponent(values, y), exponent(values, c)) for y, c in zip(measured[mode], counted, strict=True)]
             cells = [f"{value:.2f}" for pair in pairs for value in pair] + (shares if mode == "lora" else ["", ""])
             report.line(f"| {LABELS[axis]} | {values[0]}, {values[-1]} | {label} | {' | '.join(cells)} |")
-    if whole:
-        figure = drawing.scaling(results, AXES, LABELS)
-        if options.save:
-            report.save(figure, "Time and memory of a LoRA and a full step, by width, context, batch, rank and layers.")
+    if options.save:
+        report.save(drawing.scaling(results, AXES, LABELS),
+                    "Time and memory of a LoRA and a full step, by width, context, batch, rank and layers.")
 
 
 if __name__ == "__main__":

@@ -215,7 +215,7 @@ def test_names_that_come_twice_are_refused(tmp_path):
     ({"llama.attention.head_count_kv": [2, 2]}, r"llama.attention.head_count_kv is \[2, 2\]; expected a number"),
     ({"llama.attention.head_count": 0}, "llama.attention.head_count is 0; expected a number above 0"),
     ({"llama.embedding_length": "32"}, "llama.embedding_length is '32'; expected a number"),
-    ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type is 'yarn', which is not built"),
+    ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type is 'yarn', which is not supported"),
     ({"llama.rope.scaling.factor": 2.0}, "llama.rope.scaling.factor is 2.0"),
     ({"llama.expert_count": 8}, "llama.expert_count is 8"), ({"llama.rope.dimension_count": 4}, "dimension_count is 4"),
     ({"llama.attention.sliding_window": 8}, "llama.attention.sliding_window is 8"),

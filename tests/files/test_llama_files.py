@@ -46,7 +46,7 @@ def test_folders_and_adapters_come_back_the_same_from_our_files(name, tmp_path):
             == (FOLDER / name / "generation_config.json").read_bytes())
 
 
-# What is not built, by its name
+# What is not supported, by its name
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def base(tmp_path):
     ({"model_type": "gemma3"}, "model_type is 'gemma3'; supported here: opt, llama, qwen2, qwen3"),
     ({"model_type": None}, "model_type is None"), ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
     ({"attention_bias": True}, "attention_bias is True"), ({"mlp_bias": True}, "mlp_bias is True"),
-    ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_scaling of type 'yarn' is not built"),
+    ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_scaling of type 'yarn' is not supported"),
     ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}, "rope_scaling of type 'linear'"),
     ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "rope_parameters is {'full_attention'"),
     ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_scaling lacks low_freq_factor, high_freq_factor"),

@@ -294,7 +294,7 @@ SIZES = {"vocab_size": 7, "context": 5, "d_model": 8, "n_heads": 4, "n_kv_heads"
     ({"seed": -1}, ValueError, "seed must be a whole number"),
     ({"dtype": int}, ValueError, "dtype must be a floating point type"),
     ({"rope_scaling": "llama3"}, TypeError, 'expected a dict, got str for rope_scaling; write {"rope_type": "llama3"'),
-    ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, ValueError, "rope_type 'yarn' is not built"),
+    ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, ValueError, "rope_type 'yarn' is not supported"),
     ({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}, ValueError, "rope_scaling lacks low_freq_factor, high"),
     ({"rope_scaling": {**SCALING, "factor": "x"}}, ValueError, "rope_scaling: factor must be a number, got 'x'"),
     ({"rope_scaling": {**SCALING, "factor": 0}}, ValueError, "needs a factor above 0"),
@@ -329,8 +329,11 @@ def test_left_padding_is_refused_where_the_padding_is_known():
     padded = np.array([[0, 0, 1, 2], [3, 4, 1, 2]])
     assert model(padded).shape == (2, 4, 7)  # 0 may be a token like any other
     model.pad_id = 0
-    for call in (lambda: model(padded), lambda: model(Tensor(padded)), lambda: next_token_loss(model, padded, padded)):
+    for call in (lambda: model(padded), lambda: model(Tensor(padded)), lambda: model(padded, []),
+                 lambda: next_token_loss(model, padded, padded)):
         with pytest.raises(ValueError, match=r"Llama: row 0 begins with padding \(id 0\).*Pad on the right"):
             call()
     for fine in ([[1, 2, 0, 0], [3, 4, 1, 2]], [[0, 1, 2, 0]], [[0, 0, 0]], [[0]]):
         model(np.array(fine))
+    model([[3], [4]], cache := [])
+    model(padded, cache)  # what goes on from a cache may be anything

@@ -82,6 +82,22 @@ def test_shapes_and_precision_stay(make):
         parameters[0].data[...] = 0
 
 
+def test_half_precision_learns_as_single_precision_does():
+    half, single = small_gpt(dtype=np.float16), small_gpt(dtype=np.float32)
+    ids = np.random.default_rng(0).integers(0, half.config.vocab_size, (4, half.config.context + 1))
+    losses = []
+    for model in half, single:
+        optimizer = optim.AdamW(model.trainable_parameters(), 0.01)
+        for _ in range(40):
+            optimizer.zero_grad()
+            loss = next_token_loss(model, ids[:, :-1], ids[:, 1:])
+            loss.backward()
+            optimizer.step()
+        losses.append(loss.item())
+        assert {p.dtype for p in model.parameters()} == {np.dtype(model.config.dtype)}
+    assert losses[0] == pytest.approx(losses[1], rel=0.05) and losses[0] < 0.7 * np.log(half.config.vocab_size)
+
+
 def test_a_graph_from_before_the_step_still_has_its_numbers():
     (w,) = leaves([2.0])
     x, = leaves([5.0])

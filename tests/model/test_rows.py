@@ -199,10 +199,10 @@ def test_the_default_is_read_from_the_template(template, default):
 
 @pytest.mark.parametrize(("template", "words"), [
     (None, "has no chat template; messages need a model trained on chats"),
-    ("<|start_header_id|>{{ m }}<|eot_id|>", "is Llama 3's, which is not built; ChatML is"),
+    ("<|start_header_id|>{{ m }}<|eot_id|>", "is Llama 3's, which is not supported; ChatML is"),
     ("<|im_start|>user<|im_sep|>{{ m }}<|im_end|>", "is Phi-4's"), ("[INST] {{ m }} [/INST]", "is Llama 2's"),
     ("<start_of_turn>user", "is Gemma's"), ("<|user|>\n{{ m }}", "is Zephyr's or TinyLlama's"),
-    ("{{ m }}", "is unknown, which is not built"), ("<|im_start|>{{ m }}", "is unknown"),
+    ("{{ m }}", "is unknown, which is not supported"), ("<|im_start|>{{ m }}", "is unknown"),
 ])
 def test_other_templates_are_refused_by_name(template, words):
     with pytest.raises(ValueError, match=words):

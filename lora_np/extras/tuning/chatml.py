@@ -37,7 +37,7 @@ def chat_ids(messages, tokenizer, reply=False):
     default, template = default_system(tokenizer), tokenizer.chat_template
     if "</think>" in template and not reply:
         raise ValueError("the chat template is Qwen3's, which puts thoughts before an answer; training on such "
-                         "messages is not built: give prompts and completions instead")
+                         "messages is not supported: give prompts and completions instead")
     begin = tokenizer.prefix or (tokenizer.bos_id,) * ("bos_token" in template and tokenizer.bos_id is not None)
     if default is not None and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": default}, *messages]
@@ -68,8 +68,8 @@ def default_system(tokenizer):
                          "model), others take prompts, completions and texts")
     name = next((name for mark, name in OTHERS.items() if mark in template), None)
     if name or START not in template or END not in template:
-        raise ValueError(f"the chat template is {name or 'unknown'}, which is not built; ChatML is, with {START} and "
-                         f"{END}. It begins {template[:60]!r}")
+        raise ValueError(f"the chat template is {name or 'unknown'}, which is not supported; ChatML is, with {START} "
+                         f"and {END}. It begins {template[:60]!r}")
     if absent := [mark for mark in (START, END) if mark not in tokenizer.special]:
         raise ValueError(f"the chat template writes {absent[0]}, which is no control token of this tokenizer")
     literal = DEFAULT_SYSTEM.search(template)
