@@ -48,7 +48,7 @@ class Decoder(Module):
         ids = as_array(name, ids.data if isinstance(ids, Tensor) else ids, copy=None)
         if ids.ndim != 2 or not ids.size:
             raise ValueError(f"{name}: expected ids of shape (batch, time), got {ids.shape}; one sequence is ids[None]")
-        if not cache:  # at the start of the sequences
+        if cache is None:
             self.refuse_left_padding(name, ids)
         start = 0 if cache is None else self._cached(cache, len(ids))
         stop = start + ids.shape[1]

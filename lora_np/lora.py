@@ -182,7 +182,7 @@ def _check_targets(model, wanted, linear):
     for target in wanted:
         if target not in linear and any(_ends(path, [target]) for path in [*tables, "lm_head" if tables else ""]):
             raise ValueError(f"add_lora: target {target!r} names no Linear layer of its own: it is an embedding, or "
-                             "a head that is tied to one, and training these is not supported")
+                             "a head that is tied to one, and LoRA on these is not supported")
         if not any(_ends(path, [target]) for path in linear):
             names = ", ".join(sorted({path.split(".")[-1] for path in linear})) or "none"
             raise ValueError(f"add_lora: target {target!r} names no Linear layer inside this model; there are {names}"

@@ -77,10 +77,10 @@ def _settings(metadata, shapes):
     given |= {name: float(str(np.float32(given[name])))  # 1e-05, not the 9.99999974e-06 that float32 makes of it
               for name in ("rms_norm_eps", "rope_theta") if name in given}
     head = given.get("head_dim", given["hidden_size"] // given["num_attention_heads"])
-    built = {"rope.dimension_count": head, "attention.value_length": head, "attention.causal": True,
+    supported = {"rope.dimension_count": head, "attention.value_length": head, "attention.causal": True,
              "tensor_data_layout": "Meta AI original pth"}
     for key, value in llama.items():
-        if value not in (built.get(key, 0), 0, "", "none") and key != "rope.scaling.original_context_length":
+        if value not in (supported.get(key, 0), 0, "", "none") and key != "rope.scaling.original_context_length":
             raise ValueError(f"llama.{key} is {brief(value)}, which is not supported")
     return {"model_type": "llama", "vocab_size": shapes.get("token_embd.weight", (0,))[0],
             "tie_word_embeddings": "output.weight" not in shapes, "head_dim": head, **given,
@@ -99,4 +99,4 @@ def _scaling(given, factors, metadata):
         if np.allclose(plain / scaled, factors, rtol=1e-5):
             return scaling if factors.max() > 1 else None
     raise ValueError(f"rope_freqs.weight divides the inverse frequencies by {factors[:3]} … {factors[-3:]}; this "
-                     'scaling is not "llama3", and not supported')
+                     'scaling is not "llama3", and is not supported')

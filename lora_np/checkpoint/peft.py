@@ -176,7 +176,7 @@ def _check_targets(model, given, names, chosen):
     for name in [*tables, "lm_head"]:
         if name not in names.values() and str(wanted).lower() != "all-linear" and _targeted(given, name):
             raise ValueError(f"target_modules {wanted!r} names {name}, which here is the embedding, or tied to it: "
-                             "training it is not supported")
+                             "LoRA on it is not supported")
     if not chosen:
         raise ValueError(f"target_modules {wanted!r} names no Linear layer of this model"
                          + f" in the layers {only!r} of layers_to_transform" * (only not in (None, [])))

@@ -8,7 +8,7 @@ from ..support.patterns import compile_pattern
 from ..tokenizer import GPT2, SPLITS
 
 NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD")
-NOT_BUILT = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")  # in the model
+UNSUPPORTED = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")  # in the model
 WIDE = ("single_word", "lstrip", "rstrip")  # added tokens that look at what stands beside them
 
 
@@ -27,7 +27,7 @@ def kind(given):
 def arguments(given):
     """A tokenizer.json as the arguments of BPETokenizer. Raises ValueError for what is not supported, by its name."""
     model, special, added = given["model"], {}, {}
-    for name in [*NOT_BUILT, *["fuse_unk"] * (model.get("unk_token") is not None)]:
+    for name in [*UNSUPPORTED, *["fuse_unk"] * (model.get("unk_token") is not None)]:
         if model.get(name):
             raise ValueError(f"model.{name} is {brief(model[name])}, which is not supported")
     for token in given.get("added_tokens") or ():

@@ -13,9 +13,9 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 NAMED = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
 KINDS = {"gpt-2": {}, "smollm": {"split": "smollm"}, "qwen2": {"split": "qwen2", "normalize": "NFC"},
          "llama-bpe": {"split": "llama3", "ignore_merges": True}}  # under the names that GGUF gives them
-CLASSES = {"GPT2Tokenizer": "gpt-2", "Qwen2Tokenizer": "qwen2"}  # those with vocab.json and merges.txt that are built
-NOT_BUILT = ("; not a tokenizer of single characters, and not byte-level BPE. Make ids elsewhere, such as with "
-             "Transformers' AutoTokenizer")
+CLASSES = {"GPT2Tokenizer": "gpt-2", "Qwen2Tokenizer": "qwen2"}  # those read from vocab.json and merges.txt
+UNSUPPORTED = ("; not a tokenizer of single characters, and not byte-level BPE. Make ids elsewhere, such as with "
+               "Transformers' AutoTokenizer")
 UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5  # GGUF's types of tokens other than plain parts
 
 
@@ -32,13 +32,13 @@ def load_tokenizer(path) -> CharTokenizer | BPETokenizer:
     plain = (path / "vocab.json").exists() and not (path / "tokenizer.json").exists()
     main = path / ("vocab.json" if plain else "tokenizer.json")
     if not main.exists() and (path / "tokenizer.model").exists():
-        raise ValueError(f"{path / 'tokenizer.model'}: a tokenizer of the kind SentencePiece{NOT_BUILT}")
+        raise ValueError(f"{path / 'tokenizer.model'}: a tokenizer of the kind SentencePiece{UNSUPPORTED}")
     given = read_json(main)
     kind = "bpe" if plain else tokenizer_json.kind(given)
     if kind == "char":
         return CharTokenizer("".join(given["model"]["vocab"]))
     if kind != "bpe":
-        raise ValueError(f"{main}: a tokenizer of the kind {kind}{NOT_BUILT}")
+        raise ValueError(f"{main}: a tokenizer of the kind {kind}{UNSUPPORTED}")
     with _named(main):
         settings = _settings(path)
         tables = _plain_files(given, path, settings) if plain else tokenizer_json.arguments(given)

@@ -53,19 +53,20 @@ def masked_exp(scores):
 
     scores: (..., n, keys), overwritten. The n queries are the last of the keys' positions.
     """
-    corner, hidden = scores[..., -scores.shape[-2]:], later(scores.shape[-2])  # all keys before these may be seen
+    n = scores.shape[-2]
+    mask = causal_mask(n, scores.dtype)
     if exp_is_safe(scores):
         np.exp(scores, out=scores)
-        np.copyto(corner, 0, where=hidden)  # np.where would take several times as long
+        scores[..., -n:] *= mask  # np.where would take several times as long
         return scores
-    np.copyto(corner, -np.inf, where=hidden)
+    scores[..., -n:] = np.where(mask, scores[..., -n:], -np.inf)
     scores -= scores.max(axis=-1, keepdims=True)
     return np.exp(scores, out=scores)
 
 
 @lru_cache(maxsize=64)
-def later(n):
-    """(n, n) of bool, for the last n of all positions: True above the diagonal, where a key is later than the query."""
-    mask = ~np.tri(n, dtype=bool)
+def causal_mask(n, dtype):
+    """(n, n) of 1 on and below the diagonal, 0 above: the last n of all positions, and which of them each may see."""
+    mask = np.tri(n, dtype=dtype)
     mask.setflags(write=False)
     return mask

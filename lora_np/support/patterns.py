@@ -19,7 +19,7 @@ def compile_pattern(pattern):
     Raises ValueError for what Python's re cannot say.
     """
     if re.search(r"\(\?-?(?!i[:)])[a-z]", pattern):
-        raise ValueError(f"pattern {pattern!r}: of the options only (?i:...) is built")
+        raise ValueError(f"pattern {pattern!r}: of the options only (?i:...) is supported")
     translated, inside = ["("], False  # inside a set, [...]
     for element in ELEMENT.findall(pattern):
         if element[0] == "\\" and element[1:2].isalnum() and element[1] not in PASSED_ON:

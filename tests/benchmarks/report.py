@@ -30,7 +30,7 @@ class Report:
 
 
 def check_whole(parser, options):
-    """With --save, an error where other options narrow the measurement: the page and its figures hold no parts."""
+    """With --save, an error where other options narrow the measurement: the page and its figures hold whole ones."""
     narrowed = [f"--{name}" for name, value in vars(options).items() if name != "save" and value != parser.get_default(name)]
     if options.save and narrowed:
         parser.error(f"--save is for a whole measurement; leave out {', '.join(narrowed)}")

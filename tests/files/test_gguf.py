@@ -222,7 +222,7 @@ def test_names_that_come_twice_are_refused(tmp_path):
     ({"llama.attention.key_length": 7}, "d_head 7 is odd"),
     ({"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "deepseek"}, "tokenizer.ggml.pre is 'deepseek'"),
 ])
-def test_settings_that_are_not_built_are_refused_by_their_names(tmp_path, keys, says):
+def test_settings_that_are_not_supported_are_refused_by_their_names(tmp_path, keys, says):
     path = small(tmp_path / "x.gguf", keys)
     with pytest.raises(ValueError, match=says) as error:
         load_model(path)

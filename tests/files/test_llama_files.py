@@ -73,7 +73,7 @@ def base(tmp_path):
     ({"head_dim": 5}, "d_head 5 is odd"), ({"model_type": "qwen2"}, "missing: layers.0.self_attn.q_proj.bias"),
     ({"model_type": "qwen3", "head_dim": 4}, "missing: layers.0.self_attn.q_norm.weight"),
 ])
-def test_settings_that_are_not_built_are_refused_by_their_names(base, changes, says):
+def test_settings_that_are_not_supported_are_refused_by_their_names(base, changes, says):
     edit(base / "config.json", **changes)
     with pytest.raises(ValueError, match=says) as error:
         load_model(base)

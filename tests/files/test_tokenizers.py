@@ -253,7 +253,7 @@ def test_what_is_put_around(folder):
     ("opt", {"tokenizer_class": "RobertaTokenizer"}, "RobertaTokenizer with add_prefix_space False is not supported"),
     ("opt", {"add_prefix_space": True}, "GPT2Tokenizer with add_prefix_space True is not supported"),
 ])
-def test_what_is_not_built_is_named(folder, name, changes, words):
+def test_what_is_not_supported_is_named(folder, name, changes, words):
     path = folder(name, **{"tokenizer_config" if name == "opt" else "tokenizer": changes})
     with pytest.raises(ValueError, match=words) as error:
         load_tokenizer(path)
