@@ -78,7 +78,7 @@ def _settings(metadata, shapes):
               for name in ("rms_norm_eps", "rope_theta") if name in given}
     head = given.get("head_dim", given["hidden_size"] // given["num_attention_heads"])
     supported = {"rope.dimension_count": head, "attention.value_length": head, "attention.causal": True,
-             "tensor_data_layout": "Meta AI original pth"}
+                 "tensor_data_layout": "Meta AI original pth"}
     for key, value in llama.items():
         if value not in (supported.get(key, 0), 0, "", "none") and key != "rope.scaling.original_context_length":
             raise ValueError(f"llama.{key} is {brief(value)}, which is not supported")
